@@ -1,4 +1,4 @@
-"""The errors that sparts raises: few classes, each message with the value, what is accepted and the cure."""
+"""The errors that sparts raises; a message has the value, what is accepted and the cure."""
 
 import difflib
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ __all__ = [
 
 
 class SpartsError(Exception):
-    """Root of every error that sparts raises on purpose; the command line prints it without a traceback."""
+    """Root of the errors raised on purpose; the command line prints them without a traceback."""
 
     #: The exit status of a process that ends because of it.
     status = 1

@@ -1,1 +1,1 @@
-"""Operating a service: daemons, pidfiles and runit; loaded only when a command line asks for them."""
+"""Operating a service: daemons, pidfiles, runit; loaded when a command line asks for them."""

@@ -1,0 +1,130 @@
+"""Hooks around a service's launch, start and stop, which features plug into by name.
+
+The container and its command line know no feature: they run the hooks that are listed here or on
+the service (``HOOKS``), each a class or ``"module:attr"`` imported when a command line is built.
+"""
+
+import argparse
+import importlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from sparts.errors import SpartsError
+from sparts.options import HasOptions
+
+if TYPE_CHECKING:
+    from sparts.vservice import VService
+
+__all__ = ["DEFAULT_HOOKS", "Hook", "Hooks", "hook_classes", "load"]
+
+#: What every service has, in order: the first is the outermost.
+DEFAULT_HOOKS: tuple[str, ...] = (
+    "sparts.ops.hooks:RunitHook",
+    "sparts.ops.hooks:DaemonHook",
+)
+
+
+class Hook(HasOptions):
+    """A feature around a service's life; override what it needs, and declare its options on it.
+
+    Its options have no prefix, as the service's own. One instance serves one launch: it outlives
+    the restarts that happen within it.
+    """
+
+    OPT_PREFIX: ClassVar[str | None] = None
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+
+    def launch(self, service_class: "type[VService]", name: str, proceed: Callable[[], int]) -> int:
+        """Around everything: return ``proceed()``, or an exit status without it."""
+        return proceed()
+
+    def before_start(self, service: "VService") -> None:
+        """Before any task is created; an exception stops the service as a failure."""
+
+    def after_start(self, service: "VService") -> None:
+        """When all tasks are started; an exception stops the service as a failure."""
+
+    def before_stop(self, service: "VService") -> None:
+        """Before the first task is stopped."""
+
+    def after_stop(self, service: "VService") -> None:
+        """When every task has ended, or was given up on at the stop's deadline."""
+
+
+class Hooks:
+    """The hooks of one service, entered in order and left in reverse."""
+
+    def __init__(self, hooks: Iterable[Hook] = ()) -> None:
+        self._hooks = list(hooks)
+
+    @classmethod
+    def of(cls, service_class: "type[VService]", options: argparse.Namespace) -> "Hooks":
+        """One of each hook that *service_class* has."""
+        return cls(hook(options) for hook in hook_classes(service_class))
+
+    def add(self, hook: Hook) -> None:
+        """Add *hook* innermost; it hears of what happens from now on."""
+        self._hooks.append(hook)
+
+    def launch(self, service_class: "type[VService]", name: str, run: Callable[[], int]) -> int:
+        """Run *run* inside every hook's ``launch``; the exit status."""
+        for hook in reversed(self._hooks):
+            run = _inside(hook, service_class, name, run)
+        return run()
+
+    def starting(self, service: "VService") -> None:
+        """Tell all, in order, that the start begins."""
+        for hook in self._hooks:
+            hook.before_start(service)
+
+    def started(self, service: "VService") -> None:
+        """Tell all, in order, that the start is done."""
+        for hook in self._hooks:
+            hook.after_start(service)
+
+    def stopping(self, service: "VService") -> None:
+        """Tell all, in reverse, that the stop begins; what they raise is the service's failure."""
+        self._each_safely(service, "before_stop")
+
+    def stopped(self, service: "VService") -> None:
+        """Tell all, in reverse, that the stop is done; what they raise is the service's failure."""
+        self._each_safely(service, "after_stop")
+
+    def _each_safely(self, service: "VService", method: str) -> None:
+        for hook in reversed(self._hooks):
+            try:
+                getattr(hook, method)(service)
+            except Exception as error:
+                service.fail(error, type(hook).__name__)
+
+
+def _inside(
+    hook: Hook, service_class: "type[VService]", name: str, run: Callable[[], int]
+) -> Callable[[], int]:
+    return lambda: hook.launch(service_class, name, run)
+
+
+def hook_classes(service_class: "type[VService]") -> list[type[Hook]]:
+    """The default hooks, then those in the class's ``HOOKS``."""
+    return [load(spec) for spec in (*DEFAULT_HOOKS, *service_class.HOOKS)]
+
+
+def load(spec: str | type[Hook]) -> type[Hook]:
+    """The hook class that *spec* names, ``"module:attr"`` or the class itself.
+
+    :raises SpartsError: there is no such module or attribute, or it is no Hook.
+    """
+    if isinstance(spec, type):
+        return spec
+    module, _, attribute = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SpartsError(
+            f"hook {spec!r} cannot be loaded ({error}); write 'module:attr'"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Hook)):
+        raise SpartsError(f"hook {spec!r} is {found!r}, not a subclass of sparts.hooks.Hook")
+    return found

@@ -1,0 +1,224 @@
+"""Options declared as class attributes: one declaration gives a flag, a typed attribute, help.
+
+A task's option ``port`` with ``OPT_PREFIX = 'http'`` is the flag ``--http-port``, the namespace
+name ``http_port`` and the attribute ``task.port``; a service's option has no prefix.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, TypeVar, cast, overload
+
+from sparts.errors import OptionError
+
+__all__ = ["HasOptions", "Option", "option"]
+
+T = TypeVar("T")
+_BOOLS = {"true": True, "yes": True, "on": True, "1": True}
+_BOOLS.update({"false": False, "no": False, "off": False, "0": False})
+
+
+class Option:
+    """A declared option; made by :func:`option`, read and set through the instance it stands on."""
+
+    def __init__(
+        self, name: str | None, kind: Callable[[Any], Any] | None, **settings: Any
+    ) -> None:
+        self.name = name or ""
+        self.type = kind
+        self.default: Any = settings.pop("default", None)
+        self.help: str | None = settings.pop("help", None)
+        self.action: str | None = settings.pop("action", None)
+        self.nargs: int | str | None = settings.pop("nargs", None)
+        self.choices: Sequence[Any] | None = settings.pop("choices", None)
+        self.settings = settings
+        if self.is_flag and kind is not None:
+            raise OptionError(f"option {name or ''}: {self.action} takes no value, so no type")
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        self.name = self.name or attribute
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is a bool that the command line switches on or off without a value."""
+        return self.action in ("store_true", "store_false")
+
+    def __get__(self, instance: "HasOptions | None", owner: type) -> Any:
+        if instance is None:
+            return self
+        dest = instance._optionDest(self)
+        values = vars(instance.options)
+        return values[dest] if dest in values else self.default_for(type(instance))
+
+    def __set__(self, instance: "HasOptions", value: Any) -> None:
+        setattr(instance.options, instance._optionDest(self), self.convert(value, instance))
+
+    def default_for(self, owner: "type[HasOptions]") -> Any:
+        """The class's default, converted; a callable default is asked with *owner*."""
+        default = self.default(owner) if callable(self.default) else self.default
+        if default is None and self.is_flag:
+            return self.action == "store_false"
+        return self.convert(default, owner) if isinstance(default, str) else default
+
+    def convert(self, value: Any, owner: "HasOptions | type[HasOptions]") -> Any:
+        """*value* as the declared type.
+
+        :raises OptionError: it is not one, or not among the choices.
+        """
+        if value is None:
+            return None
+        try:
+            converted = self._converted(value)
+        except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+            wanted = "true or false" if self.is_flag else getattr(self.type, "__name__", self.type)
+            raise OptionError(f"{self.flag(owner)}: {value!r} is not {wanted} ({error})") from None
+        for one in converted if self.nargs is not None else (converted,):
+            if self.choices is not None and one not in self.choices:
+                accepted = ", ".join(map(str, self.choices))
+                raise OptionError(f"{self.flag(owner)}: {one!r} is not one of {accepted}")
+        return converted
+
+    def _converted(self, value: Any) -> Any:
+        if self.is_flag:
+            return value if isinstance(value, bool) else _to_bool(value)
+        if self.nargs is not None and self.nargs != "?" and not isinstance(value, str):
+            return [self._one(each) for each in value]
+        return [self._one(value)] if self.nargs not in (None, "?") else self._one(value)
+
+    def _one(self, value: Any) -> Any:
+        if self.type is None or (isinstance(self.type, type) and isinstance(value, self.type)):
+            return value
+        if isinstance(self.type, type) and issubclass(self.type, int) and isinstance(value, float):
+            if value != int(value):
+                raise ValueError("it has a fraction")
+            return self.type(int(value))
+        return self.type(value) if isinstance(value, (str, int, float)) else value
+
+    def flag(self, owner: "HasOptions | type[HasOptions]") -> str:
+        """The command line's flag, ``--http-port``."""
+        return "--" + "-".join(filter(None, (owner._optionPrefix(), self.name))).replace("_", "-")
+
+    def add_to(
+        self, group: argparse._ActionsContainer, owner: "type[HasOptions]", **over: Any
+    ) -> argparse.Action:
+        """Add it to an argparse parser or group; ``default=`` in *over* wins over the class's."""
+        keywords: dict[str, Any] = {k: v for k, v in self.settings.items() if v is not None}
+        keywords.update(dest=owner._optionDest(self), help=self.help, action=self.action)
+        if not self.is_flag:
+            keywords.update(type=self.type, nargs=self.nargs, choices=self.choices)
+        if "default" in over:
+            keywords.pop("required", None)
+            over["default"] = self.convert(over["default"], owner)
+        keywords = {k: v for k, v in keywords.items() if v is not None}
+        keywords["default"] = over["default"] if "default" in over else self.default_for(owner)
+        return group.add_argument(self.flag(owner), **keywords)
+
+
+def _to_bool(value: Any) -> bool:
+    try:
+        return _BOOLS[str(value).strip().lower()]
+    except KeyError:
+        raise ValueError("accepted: true, yes, on, 1, false, no, off, 0") from None
+
+
+class HasOptions:
+    """What services, tasks and hooks share: declared options, with values in a namespace."""
+
+    #: The namespace that holds the values of every option of the service.
+    options: argparse.Namespace
+    OPT_PREFIX: ClassVar[str | None] = None
+
+    @classmethod
+    def _optionPrefix(cls) -> str:
+        return ""
+
+    @classmethod
+    def _optionDest(cls, declared: Option) -> str:
+        return "_".join(filter(None, (cls._optionPrefix(), declared.name))).replace("-", "_")
+
+    @classmethod
+    def _declaredOptions(cls) -> Iterator[Option]:
+        """Every option of the class and its bases, a subclass's in place of its base's."""
+        found: dict[str, Any] = {}
+        for klass in reversed(cls.__mro__):
+            found.update(vars(klass))
+        return (each for each in found.values() if isinstance(each, Option))
+
+
+# What a type checker sees is the value's type, so that ``port: int = option(...)`` checks.
+@overload
+def option(
+    name: str | None = None,
+    *,
+    action: Literal["store_true", "store_false"],
+    default: bool | Callable[[Any], bool] | None = None,
+    help: str | None = None,
+) -> bool: ...
+@overload
+def option(
+    name: str | None = None,
+    type: Callable[[str], T] = ...,
+    default: Any = None,
+    help: str | None = None,
+    action: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
+    required: bool = False,
+    choices: Sequence[Any] | None = None,
+    *,
+    nargs: int | Literal["*", "+"],
+) -> list[T]: ...
+@overload
+def option(
+    name: str | None = None,
+    *,
+    type: Callable[[str], T],
+    default: T | str | Callable[[Any], T] | None = None,
+    help: str | None = None,
+    action: str | None = None,
+    metavar: str | None = None,
+    required: bool = False,
+    choices: Sequence[T] | None = None,
+) -> T: ...
+@overload
+def option(
+    name: str | None = None,
+    type: Callable[[str], Any] | None = None,
+    default: Any = None,
+    help: str | None = None,
+    action: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
+    required: bool = False,
+    choices: Sequence[Any] | None = None,
+    nargs: int | str | None = None,
+) -> Any: ...
+def option(
+    name: str | None = None,
+    type: Callable[[str], Any] | None = None,
+    default: Any = None,
+    help: str | None = None,
+    action: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
+    required: bool = False,
+    choices: Sequence[Any] | None = None,
+    nargs: int | str | None = None,
+) -> Any:
+    """Declare an option as a class attribute of a task or a service.
+
+    *name* is the attribute's by default. *default* may be a callable of the class, so that a
+    subclass changes it by changing another attribute. *type* converts what the command line and
+    assignments give; ``store_true`` and ``store_false`` are bools; with *nargs* every element is
+    converted. ``%(default)s`` works in *help*. An option with neither default nor ``required``
+    reads as None until it is given.
+
+    :raises OptionError: the declaration contradicts itself.
+    """
+    return Option(
+        name,
+        cast("Callable[[Any], Any] | None", type),
+        default=default,
+        help=help,
+        action=action,
+        metavar=metavar,
+        required=required or None,
+        choices=choices,
+        nargs=nargs,
+    )
