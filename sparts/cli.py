@@ -16,7 +16,7 @@ from sparts.vtask import REGISTERED
 if TYPE_CHECKING:
     from sparts.vservice import VService
 
-__all__ = ["all_tasks", "build_parser", "guarded", "new_parser", "parse", "seconds", "set_option"]
+__all__ = ["all_tasks", "build_parser", "fill", "guarded", "new_parser", "parse", "seconds", "set_option"]
 
 
 def seconds(text: str) -> float:
@@ -174,6 +174,21 @@ def _check_tasks(
         tasks.select(names)
     except KeyError as error:
         parser.error(f"--tasks: {error.args[0]}")
+
+
+def fill(service: "type[VService]", tasks: Tasks, options: argparse.Namespace) -> None:
+    """Give the options that *options* lacks, as one made by hand may, their defaults."""
+    values = vars(options)
+    missing = [
+        (dest, owner, each)
+        for dest, (owner, each) in _declared(service, tasks).items()
+        if dest not in values
+    ]
+    if missing:
+        defaults = _defaults(service, tasks)
+        for dest, owner, each in missing:
+            default = defaults.get(dest, each.default_for(owner))
+            values[dest] = each.convert(default, owner)
 
 
 def set_option(service: "VService", name: str, value: Any) -> None:

@@ -75,29 +75,34 @@ class Hooks:
         return run()
 
     def starting(self, service: "VService") -> None:
-        """Tell all, in order, that the start begins."""
+        """Tell all, in order, that the start begins; the first that raises fails the service."""
         for hook in self._hooks:
-            hook.before_start(service)
+            if not self._told(hook, Hook.before_start.__name__, service):
+                return
 
     def started(self, service: "VService") -> None:
-        """Tell all, in order, that the start is done."""
+        """Tell all, in order, that the start is done; the first that raises fails the service."""
         for hook in self._hooks:
-            hook.after_start(service)
+            if not self._told(hook, Hook.after_start.__name__, service):
+                return
 
     def stopping(self, service: "VService") -> None:
         """Tell all, in reverse, that the stop begins; what they raise is the service's failure."""
-        self._each_safely(service, "before_stop")
+        for hook in reversed(self._hooks):
+            self._told(hook, Hook.before_stop.__name__, service)
 
     def stopped(self, service: "VService") -> None:
         """Tell all, in reverse, that the stop is done; what they raise is the service's failure."""
-        self._each_safely(service, "after_stop")
-
-    def _each_safely(self, service: "VService", method: str) -> None:
         for hook in reversed(self._hooks):
-            try:
-                getattr(hook, method)(service)
-            except Exception as error:
-                service.fail(error, type(hook).__name__)
+            self._told(hook, Hook.after_stop.__name__, service)
+
+    def _told(self, hook: Hook, moment: str, service: "VService") -> bool:
+        try:
+            getattr(hook, moment)(service)
+        except BaseException as error:
+            service.fail(error, type(hook).__name__)
+            return False
+        return True
 
 
 def _inside(

@@ -24,7 +24,7 @@ class Option:
         self, name: str | None, kind: Callable[[Any], Any] | None, **settings: Any
     ) -> None:
         self.name = name or ""
-        self.type = kind
+        self.type = boolean if kind is bool else kind
         self.default: Any = settings.pop("default", None)
         self.help: str | None = settings.pop("help", None)
         self.action: str | None = settings.pop("action", None)
@@ -69,7 +69,7 @@ class Option:
         try:
             converted = self._converted(value)
         except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
-            wanted = "true or false" if self.is_flag else getattr(self.type, "__name__", self.type)
+            wanted = "boolean" if self.is_flag else getattr(self.type, "__name__", self.type)
             raise OptionError(f"{self.flag(owner)}: {value!r} is not {wanted} ({error})") from None
         for one in converted if self.nargs is not None else (converted,):
             if self.choices is not None and one not in self.choices:
@@ -79,7 +79,7 @@ class Option:
 
     def _converted(self, value: Any) -> Any:
         if self.is_flag:
-            return value if isinstance(value, bool) else _to_bool(value)
+            return boolean(value)
         if self.nargs is not None and self.nargs != "?" and not isinstance(value, str):
             return [self._one(each) for each in value]
         return [self._one(value)] if self.nargs not in (None, "?") else self._one(value)
@@ -113,7 +113,10 @@ class Option:
         return group.add_argument(self.flag(owner), **keywords)
 
 
-def _to_bool(value: Any) -> bool:
+def boolean(value: Any) -> bool:
+    """The type of an option whose value is written as true or false; ``type=bool`` means it."""
+    if isinstance(value, bool):
+        return value
     try:
         return _BOOLS[str(value).strip().lower()]
     except KeyError:

@@ -112,6 +112,8 @@ class Runner:
             return
         life.move(State.STARTING)
         service.hooks.starting(service)
+        if stopping():
+            return
         service.tasks.create(service)
         service.initService()
         service.tasks.init(stopping)

@@ -85,6 +85,8 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
         self._name = type(self).__name__
         self.options = options
         self._given = copy.copy(options)
+        tasks = cli.all_tasks(type(self))
+        cli.fill(type(self), tasks, options)
         self.start_time = time.time()
         self.lifecycle = Lifecycle(self.logger)
         self.hooks = Hooks.of(type(self), options)
@@ -92,7 +94,6 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
         self.launched = False
         #: Whether a fresh instance follows this one's end.
         self.restarting = False
-        tasks = cli.all_tasks(type(self))
         self.tasks = tasks.select(self._only_tasks) if self._only_tasks else tasks
         self.preprocessOptions()
 

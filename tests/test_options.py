@@ -1,0 +1,296 @@
+"""Options: what a declaration gives the command line, the namespace and the attribute."""
+
+import argparse
+from typing import Any
+
+import pytest
+
+from sparts import cli
+from sparts.errors import OptionError
+from sparts.options import option
+from sparts.vservice import VService
+from sparts.vtask import VTask
+
+
+class Fetcher(VTask):
+    """Fetches pages.
+
+    More about it.
+    """
+
+    LOOPLESS = True
+    OPT_PREFIX = "fetch_all"
+    HOST = "localhost"
+    host: str = option(type=str, default=lambda cls: cls.HOST, help="where (%(default)s)")
+    port: int = option(type=int, default="80", metavar="N")
+    max_size: float = option(type=float, default=1.5)
+    quiet: bool = option(action="store_true")
+    colour: bool = option(action="store_false")
+    strict: bool = option(type=bool, default=True)
+    sizes: list[int] = option(type=int, nargs="*", default=[1])
+    mode: str = option(type=str, choices=["fast", "slow"], default="fast")
+    plain = option()
+
+
+class Service(VService):
+    """A service of the tests."""
+
+    ALL_TASKS = [Fetcher]
+    greeting: str = option(type=str, default="hello")
+
+
+def make(*argv: str, service: type[VService] = Service) -> tuple[VService, Any]:
+    instance = service(cli.parse(service, argv))
+    instance.tasks.create(instance)
+    return instance, instance.tasks[0]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str, service: Any = Service) -> str:
+    """What the command line says of *argv*, having exited with status 2."""
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(service, argv)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_defaults_are_converted() -> None:
+    """Each default, a callable's and a string's too, reads as the declared type."""
+    _, task = make()
+    assert ("localhost", 80, 1.5) == (task.host, task.port, task.max_size)
+    assert (False, True, True) == (task.quiet, task.colour, task.strict)
+    assert ([1], "fast", None) == (task.sizes, task.mode, task.plain)
+
+
+def test_flags_and_names() -> None:
+    """A prefix with _ is a flag with -, and the namespace has _ throughout."""
+    service, task = make(
+        "--fetch-all-max-size", "2", "--fetch-all-sizes", "3", "4", "--greeting=hi"
+    )
+    assert 2.0 == service.options.fetch_all_max_size == task.max_size
+    assert [3, 4] == task.sizes
+    assert "hi" == service.options.greeting == service.getOption("greeting")
+    assert 2.0 == task.getTaskOption("max-size")
+
+
+def test_flags_switch() -> None:
+    """store_true and store_false are bools that the flag turns over; bool takes a word."""
+    _, task = make("--fetch-all-quiet", "--fetch-all-colour", "--fetch-all-strict", "no")
+    assert (True, False, False) == (task.quiet, task.colour, task.strict)
+
+
+def test_assignment_sets_and_converts() -> None:
+    """Assigning changes the namespace, converted as the command line's text would be."""
+    service, task = make()
+    task.port = "8080"
+    assert 8080 == task.port == service.options.fetch_all_port
+    task.sizes = ["5", 6]
+    assert [5, 6] == task.sizes
+    task.quiet = "yes"
+    assert task.quiet is True
+    task.port = None
+    assert task.port is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("port", "many", "--fetch-all-port: 'many' is not int"),
+        ("port", 3.7, "--fetch-all-port: 3.7 is not int (it has a fraction)"),
+        ("quiet", "perhaps", "--fetch-all-quiet: 'perhaps' is not boolean (accepted: true, yes"),
+        ("mode", "odd", "--fetch-all-mode: 'odd' is not one of fast, slow"),
+    ],
+)
+def test_assignment_refuses(name: str, value: Any, said: str) -> None:
+    """A value of another type, or not among the choices, is refused, and the old one stays."""
+    service, task = make()
+    before = getattr(task, name)
+    with pytest.raises(OptionError) as caught:
+        setattr(task, name, value)
+    assert said in str(caught.value)
+    assert before == getattr(task, name)
+    with pytest.raises(OptionError):
+        service.setOption(f"fetch_all_{name}", value)
+
+
+def test_subclass_changes_default() -> None:
+    """A default that is a callable of the class follows the subclass's attribute."""
+
+    class Remote(Fetcher):
+        HOST = "example.org"
+
+    class Other(VService):
+        ALL_TASKS = [Remote]
+
+    assert "example.org" == make(service=Other)[1].host
+
+
+def test_class_name_is_the_prefix() -> None:
+    """Without OPT_PREFIX the flag has the class's name, as it is written."""
+
+    class PrintClock(VTask):
+        LOOPLESS = True
+        interval: float = option(type=float, default=1.0)
+
+    class Clock(VService):
+        ALL_TASKS = [PrintClock]
+
+    assert 2.5 == make("--PrintClock-interval", "2.5", service=Clock)[1].interval
+
+
+def test_help_has_a_group_for_each_task(capsys: pytest.CaptureFixture[str]) -> None:
+    """-h shows the task's name, its first docstring line and its defaults."""
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(Service, ["-h"])
+    assert 0 == caught.value.code
+    text = capsys.readouterr().out
+    assert "Fetcher:\n  Fetches pages.\n" in text
+    assert "More about it" not in text
+    assert "where (localhost)" in text
+    assert "A service of the tests." in text
+
+
+def test_misspelt_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown flag gets the nearest name, and is never taken for an abbreviation."""
+    said = refusal(capsys, "--fetch-al-port", "1")
+    assert "--fetch-al-port 1; did you mean --fetch-all-port?" in said
+    assert "did you mean --greeting?" in refusal(capsys, "--greetin=x")
+
+
+def test_wrong_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """A value of the wrong type names the flag and the value."""
+    said = refusal(capsys, "--fetch-all-port", "many")
+    assert "--fetch-all-port: invalid int value: 'many'" in said
+    assert "'-1' is not a number of seconds" in refusal(capsys, "--stop-timeout", "-1")
+    assert "'nan' is not a number of seconds" in refusal(capsys, "--stop-timeout", "nan")
+
+
+def test_duplicate_flag_names_both_owners() -> None:
+    """Two tasks with one flag are an error that names both."""
+
+    class Crawler(VTask):
+        LOOPLESS = True
+        OPT_PREFIX = "fetch-all"
+        port: int = option(type=int, default=1)
+
+    class Twice(VService):
+        ALL_TASKS = [Fetcher, Crawler]
+
+    with pytest.raises(OptionError, match=r"--fetch-all-port .* Fetcher and Crawler"):
+        Twice._buildArgumentParser()
+
+
+def test_own_argument_collides() -> None:
+    """A flag that the service's own parser has already is an error that names the owner."""
+
+    class Own(VService):
+        ALL_TASKS = [Fetcher]
+
+        @classmethod
+        def _addArguments(cls, ap: argparse.ArgumentParser) -> None:
+            super()._addArguments(ap)
+            ap.add_argument("--fetch-all-port")
+
+    with pytest.raises(OptionError, match=r"Fetcher: .*--fetch-all-port"):
+        Own._buildArgumentParser()
+
+
+def test_required_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """A required option must be given, unless the service has a default for it."""
+
+    class Needy(VTask):
+        LOOPLESS = True
+        key: str = option(type=str, required=True)
+
+    class Wants(VService):
+        ALL_TASKS = [Needy]
+
+    class Has(Wants):
+        DEFAULTS = {"Needy_key": "k"}
+
+    assert "--Needy-key" in refusal(capsys, service=Wants)
+    assert "k" == make(service=Has)[1].key
+
+
+def test_service_defaults() -> None:
+    """DEFAULTS sets another default for a task's option; a subclass adds to its base's."""
+
+    class Base(Service):
+        DEFAULTS = {"fetch_all_port": "81", "fetch_all_mode": "slow"}
+
+    class Derived(Base):
+        DEFAULTS = {"fetch_all_port": 82}
+
+    assert 81 == make(service=Base)[1].port
+    task = make(service=Derived)[1]
+    assert (82, "slow") == (task.port, task.mode)
+    assert 7 == make("--fetch-all-port", "7", service=Derived)[1].port
+
+
+def test_unknown_default() -> None:
+    """A name in DEFAULTS that no task has is an error with the nearest one."""
+
+    class Wrong(Service):
+        DEFAULTS = {"fetch_all_prt": 1}
+
+    with pytest.raises(OptionError, match="'fetch_all_prt'; did you mean 'fetch_all_port'"):
+        Wrong._buildArgumentParser()
+
+
+def test_default_port() -> None:
+    """DEFAULT_PORT is the default of the one task with a port."""
+
+    class Port(Service):
+        DEFAULT_PORT = 8000
+
+    assert 8000 == make(service=Port)[1].port
+
+
+def test_default_port_without_one_task() -> None:
+    """DEFAULT_PORT with no port, or with two, is an error that names the tasks."""
+
+    class Second(VTask):
+        LOOPLESS = True
+        port: int = option(type=int, default=1)
+
+    class Two(Service):
+        ALL_TASKS = [Fetcher, Second]
+        DEFAULT_PORT = 8000
+
+    class Zero(VService):
+        DEFAULT_PORT = 8000
+
+    with pytest.raises(OptionError, match=r"Fetcher, Second have one each.*fetch_all_port"):
+        Two._buildArgumentParser()
+    with pytest.raises(OptionError, match="none of its tasks has one"):
+        Zero._buildArgumentParser()
+
+
+def test_namespace_made_by_hand() -> None:
+    """An empty namespace is filled with the defaults, DEFAULTS included."""
+
+    class Base(Service):
+        DEFAULTS = {"fetch_all_port": "81"}
+
+    service = Base(argparse.Namespace(fetch_all_mode="slow"))
+    assert (81, "slow") == (service.options.fetch_all_port, service.options.fetch_all_mode)
+    assert 30.0 == service.stop_timeout
+
+
+def test_get_and_set_option() -> None:
+    """getOption knows - and _ and gives the default for None; setOption takes new names."""
+    service, task = make()
+    assert "x" == service.getOption("fetch-all-plain", "x") == service.getOption("unknown", "x")
+    service.setOption("fetch-all-port", "9")
+    assert 9 == task.port
+    task.setTaskOption("port", "10")
+    assert 10 == service.getOptions()["fetch_all_port"]
+    service.setOption("own", [1])
+    assert [1] == service.getOption("own")
+    service.getOptions()["own"] = 2
+    assert [1] == service.getOption("own")
+
+
+def test_flag_with_a_type() -> None:
+    """A store_true option with a type contradicts itself."""
+    with pytest.raises(OptionError, match="store_true takes no value"):
+        option(name="x", action="store_true", type=int)  # type: ignore[call-overload]
