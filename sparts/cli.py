@@ -16,7 +16,16 @@ from sparts.vtask import REGISTERED
 if TYPE_CHECKING:
     from sparts.vservice import VService
 
-__all__ = ["all_tasks", "build_parser", "fill", "guarded", "new_parser", "parse", "seconds", "set_option"]
+__all__ = [
+    "all_tasks",
+    "build_parser",
+    "fill",
+    "guarded",
+    "new_parser",
+    "parse",
+    "seconds",
+    "set_option",
+]
 
 
 def seconds(text: str) -> float:

@@ -66,7 +66,10 @@ class Tasks:
                 f"two tasks are named {cls.__name__}: {_where(other)} and {_where(cls)}; rename one"
             )
         for dependency in cls.DEPS:
-            if isinstance(dependency, type) and self._classes.get(dependency.__name__) is dependency:
+            if (
+                isinstance(dependency, type)
+                and self._classes.get(dependency.__name__) is dependency
+            ):
                 continue
             if dependency in wanted or not self._stand_in(dependency, cls, wanted, path):
                 self._add(dependency, wanted, path + [cls])
