@@ -1,10 +1,11 @@
 """The service's one asyncio loop, in a thread of its own, and tasks that are coroutines on it."""
 
 import asyncio
+import contextlib
 import importlib.util
 import io
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sparts.errors import MissingExtra, OptionError
@@ -55,6 +56,8 @@ class AsyncioLoopTask(VTask):
     def __init__(self, service: "VService") -> None:
         super().__init__(service)
         self._preferred: dict[str, str] = {}
+        #: Done when the loop is closed, however that came.
+        self.closed: Future[None] = Future()
 
     def prefer(self, kind: str, flag: str) -> None:
         """Take *kind*, one of LOOPS, for the loop, as *flag* asks; before ``initTask``."""
@@ -93,6 +96,7 @@ class AsyncioLoopTask(VTask):
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
+            self.closed.set_result(None)
 
     def stop(self) -> None:
         """End the loop; the coroutines still on it are cancelled and awaited."""
@@ -104,10 +108,10 @@ class AsyncioLoopTask(VTask):
 
 
 async def _cancel_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object]) -> bool:
@@ -152,8 +156,10 @@ class AsyncioTask(VTask):
     def start(self) -> None:
         """Begin ``run`` on the loop."""
         self._ended = Future()
+        # A loop that died must not leave a join waiting for what can no longer run.
+        self.service.requireTask(AsyncioLoopTask).closed.add_done_callback(lambda _: self._end())
         if not _call_soon(self.loop, self._begin):
-            self._ended.set_result(None)
+            self._end()
         super().start()
 
     def _begin(self) -> None:
@@ -169,12 +175,13 @@ class AsyncioTask(VTask):
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
-        except Exception as error:
+        except BaseException as error:
             self.service.fail(error, self.name)
 
     def _end(self) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        if self._ended is not None:
+            with contextlib.suppress(InvalidStateError):
+                self._ended.set_result(None)
 
     def stop(self) -> None:
         """Cancel ``run``."""
