@@ -20,6 +20,33 @@ class LogFileError(SpartsError):
     status = 2
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that says once, not at every line, that it cannot be written (a full disk)."""
+
+    _failed = False
+    _failing = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._failed = False
+        super().emit(record)
+        if self._failing and not self._failed:
+            self._say("is written again")
+        self._failing = self._failed
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            return super().handleError(record)
+        self._failed = True
+        if not self._failing:
+            self._say(f"cannot be written ({error.strerror}); lines are lost until it can")
+        return None
+
+    def _say(self, what: str) -> None:
+        if sys.stderr is not None:
+            print(f"log file {self.baseFilename} {what}", file=sys.stderr)
+
+
 def configure(level: int, logfile: str | None = None) -> None:
     """Log from *level* upwards to *logfile*, else to stderr, in ``logging.BASIC_FORMAT``.
 
@@ -35,7 +62,7 @@ def configure(level: int, logfile: str | None = None) -> None:
         return
     handler: logging.Handler
     try:
-        handler = logging.FileHandler(logfile) if logfile else logging.StreamHandler()
+        handler = _LogFile(logfile) if logfile else logging.StreamHandler()
     except OSError as error:
         raise LogFileError(
             f"--logfile {logfile}: {error.strerror}; name a file that this user may write"

@@ -159,7 +159,7 @@ def option(
 @overload
 def option(
     name: str | None = None,
-    type: Callable[[str], T] = ...,
+    type: type[T] | Callable[[str], T] = ...,
     default: Any = None,
     help: str | None = None,
     action: str | None = None,
@@ -173,7 +173,18 @@ def option(
 def option(
     name: str | None = None,
     *,
-    type: Callable[[str], T],
+    type: type[T] | Callable[[str], T],
+    default: T | str | Callable[[Any], T] | None = None,
+    help: str | None = None,
+    action: str | None = None,
+    metavar: str | None = None,
+    required: bool = False,
+    choices: Sequence[T] | None = None,
+) -> T: ...
+@overload
+def option(
+    name: str | None,
+    type: type[T] | Callable[[str], T],
     default: T | str | Callable[[Any], T] | None = None,
     help: str | None = None,
     action: str | None = None,
@@ -184,7 +195,7 @@ def option(
 @overload
 def option(
     name: str | None = None,
-    type: Callable[[str], Any] | None = None,
+    type: None = None,
     default: Any = None,
     help: str | None = None,
     action: str | None = None,
