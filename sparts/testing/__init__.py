@@ -1,0 +1,1 @@
+"""The testing kit: any service or task, started on free ports in a few lines."""
