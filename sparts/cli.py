@@ -142,7 +142,7 @@ def _port_option(
     having = f"{', '.join(ports.values())} have one each" if ports else "none of its tasks has one"
     raise OptionError(
         f"{service.__name__}.DEFAULT_PORT needs exactly one task with a port option, but {having}; "
-        f"use DEFAULTS = {{'{next(iter(ports), 'task_port')}': {service.DEFAULT_PORT!r}}}"
+        f"use DEFAULTS = {{'{next(iter(ports), 'task_port')}': {getattr(service, 'DEFAULT_PORT', None)!r}}}"
     )
 
 

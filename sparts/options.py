@@ -174,7 +174,7 @@ def option(
     name: str | None = None,
     *,
     type: type[T] | Callable[[str], T],
-    default: T | str | Callable[[Any], T] | None = None,
+    default: object = None,
     help: str | None = None,
     action: str | None = None,
     metavar: str | None = None,
@@ -185,7 +185,7 @@ def option(
 def option(
     name: str | None,
     type: type[T] | Callable[[str], T],
-    default: T | str | Callable[[Any], T] | None = None,
+    default: object = None,
     help: str | None = None,
     action: str | None = None,
     metavar: str | None = None,

@@ -11,6 +11,7 @@ pytest.importorskip("mypy")
 USER = """
 from typing import assert_type
 
+from sparts.cli import seconds
 from sparts.options import option
 from sparts.sparts import option as same_option
 from sparts.vservice import VService
@@ -23,6 +24,8 @@ class Consumer(VTask):
     quiet: bool = option(action="store_true", help="say less")
     sizes: list[int] = option(type=int, nargs="*")
     rate: float = same_option("rate", float, 1.0)
+    INTERVAL = 5.0
+    pause: float = option(type=seconds, default=lambda cls: cls.INTERVAL, metavar="SECONDS")
 
     def _runloop(self) -> None:
         assert_type(self.port, int)
