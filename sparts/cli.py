@@ -139,10 +139,11 @@ def _port_option(
     }
     if len(ports) == 1:
         return next(iter(ports))
+    port = getattr(service, "DEFAULT_PORT", None)
     having = f"{', '.join(ports.values())} have one each" if ports else "none of its tasks has one"
     raise OptionError(
         f"{service.__name__}.DEFAULT_PORT needs exactly one task with a port option, but {having}; "
-        f"use DEFAULTS = {{'{next(iter(ports), 'task_port')}': {getattr(service, 'DEFAULT_PORT', None)!r}}}"
+        f"use DEFAULTS = {{'{next(iter(ports), 'task_port')}': {port!r}}}"
     )
 
 
