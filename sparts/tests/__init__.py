@@ -1,0 +1,1 @@
+"""The old name of the testing kit, which is sparts.testing."""

@@ -1,0 +1,17 @@
+"""The old name of the test cases of sparts.testing."""
+
+from sparts.testing import (
+    BaseSpartsTestCase,
+    MultiTaskTestCase,
+    ServiceTestCase,
+    SingleTaskTestCase,
+    Skip,
+)
+
+__all__ = [
+    "BaseSpartsTestCase",
+    "MultiTaskTestCase",
+    "ServiceTestCase",
+    "SingleTaskTestCase",
+    "Skip",
+]
