@@ -1,0 +1,1 @@
+"""The verbs of the command ``sparts``, one module each."""
