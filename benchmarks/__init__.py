@@ -1,0 +1,1 @@
+"""Benchmarks: ours and the peers, interleaved in one go; ``python -m benchmarks --list``."""

@@ -1,0 +1,1 @@
+"""Small programs that the cases run in processes of their own."""
