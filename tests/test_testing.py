@@ -235,6 +235,18 @@ def test_a_leaked_asyncio_task_is_named() -> None:
     loop.close()
 
 
+def test_what_the_first_uvloop_opens_is_no_leak() -> None:
+    """The pipe that libuv opens once in a process, and keeps, is not the block's."""
+    pytest.importorskip("uvloop")
+    code = """
+        from sparts.testing import no_leaks
+        with no_leaks():
+            import uvloop
+            uvloop.new_event_loop().close()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=DEADLINE)
+
+
 def test_what_was_there_before_is_no_leak() -> None:
     """Only what is new counts, and what the block closed does not."""
     read, write = os.pipe()

@@ -1,7 +1,9 @@
 """Leaks: the threads, file descriptors and asyncio tasks that a piece of code leaves behind."""
 
 import contextlib
+import functools
 import gc
+import importlib.util
 import os
 import socket
 import stat
@@ -70,11 +72,21 @@ def no_leaks(*, ignore: Sequence[str] = (), timeout: float = 5.0) -> Iterator[No
 
     :raises LeakError: something was left; the message lists it by name.
     """
+    _open_what_stays_open()
     before = Resources()
     yield
     left = _left_since(before, ignore, timeout)
     if left:
         raise LeakError("left behind:\n" + "\n".join(f"- {each}" for each in left))
+
+
+@functools.cache
+def _open_what_stays_open() -> None:
+    """Make a uvloop, where it is installed: with the first one libuv opens a pipe for good."""
+    if importlib.util.find_spec("uvloop"):
+        import uvloop
+
+        uvloop.new_event_loop().close()
 
 
 def _left_since(before: Resources, ignore: Sequence[str], timeout: float) -> list[str]:
