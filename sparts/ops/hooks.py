@@ -36,8 +36,13 @@ class DaemonHook(Hook):
             return daemon.kill_service(pidfile, logger)
         if self.status:
             return daemon.service_status(pidfile, logger)
-        daemon.daemonize(proceed, name, pidfile, logger)
-        return 0
+        return daemon.daemonize(proceed, name, pidfile, logger, until_started=True)
+
+    def after_start(self, service: "VService") -> None:
+        if self.daemon:
+            from sparts.ops import daemon
+
+            daemon.started()
 
 
 def _pidfile(service_class: "type[VService]") -> str:
