@@ -62,7 +62,7 @@ logging.getLogger("x").info("new")
 
 
 def test_stacks_name_threads() -> None:
-    """The stacks of all threads are told, each by its thread's name, without what all begin with."""
+    """All threads have their stacks told by name, without what every thread begins with."""
     release = threading.Event()
     thread = threading.Thread(target=lambda: release.wait(10), name="sleeper")
     thread.start()
