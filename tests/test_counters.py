@@ -2,8 +2,9 @@
 
 import argparse
 import math
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -228,6 +229,16 @@ def test_reset_amid_counting_threads() -> None:
     assert 80_005 == total()
 
 
+@pytest.fixture
+def _frequent_switches() -> Iterator[None]:
+    """Threads take turns a thousand times as often as usual."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_frequent_switches")
 def test_average_is_never_torn() -> None:
     """A reader beside threads that add the same value never sees any other average."""
     average, ended = Average(), threading.Event()

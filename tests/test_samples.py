@@ -467,37 +467,84 @@ def test_a_thread_held_up_after_it_read_the_clock_loses_nothing() -> None:
     assert 1_000 == kept.getCounter("count.60")
 
 
-def test_adding_amid_an_add_does_not_deadlock() -> None:
-    """What runs amid an add in the same thread, as a finaliser may, can add to the same samples."""
-    kept = Samples(["count"], [60])
-    turns = iter([True])
+class Meddling(list[float]):
+    """Pending values, to which *meddle* happens while they are taken out to be counted."""
 
-    def clock() -> float:
-        if next(turns, False):
-            kept.add(1)
-        return 1_000.0
+    meddle: Callable[[], None]
 
-    kept._now = clock
-    thread = threading.Thread(target=kept.add, args=(1,), daemon=True)
+    def __getitem__(self, part: Any) -> Any:
+        taken = super().__getitem__(part)
+        self.meddle()
+        return taken
+
+
+def test_a_value_that_comes_while_others_are_counted_is_not_lost() -> None:
+    """Between taking values out and forgetting them, another thread may append one."""
+    kept = clocked(Clock(), ["sum"], [60])
+    kept.add(1)
+    kept.getCounters()
+    kept._pending = pending = Meddling([10])
+    late = iter([100])
+    pending.meddle = lambda: pending.extend(itertools.islice(late, 1))
+    kept.getCounters()
+    assert 111 == kept.getCounter("sum.60")
+
+
+def test_adding_amid_a_count_in_the_same_thread() -> None:
+    """A finaliser that adds amid a count, however much, neither deadlocks nor is lost."""
+    kept = clocked(Clock(), ["count"], [60])
+    kept.add(1)
+    kept.getCounters()
+    kept._pending = pending = Meddling([1])
+    late = iter([True])
+
+    def meddle() -> None:
+        if next(late, False):
+            kept.add_many([1] * 1_000)
+            for _ in range(1_000):
+                kept.add(1)
+            kept.getCounters()
+
+    pending.meddle = meddle
+    thread = threading.Thread(target=kept.getCounters, daemon=True)
     thread.start()
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
-    assert 2 == kept.getCounter("count.60")
+    thread.join(10)
+    assert not thread.is_alive(), "deadlock"
+    assert 2_002 == kept.getCounter("count.60")
+
+
+def test_pending_values_are_few_however_long_a_count_takes() -> None:
+    """Who adds waits for who counts before many values are pending, and then loses none."""
+    kept = clocked(Clock(), ["count"], [60])
+    kept.add(1)
+
+    def add() -> None:
+        for _ in range(10_000):
+            kept.add(1)
+
+    adding = threading.Thread(target=add)
+    with kept._lock:
+        adding.start()
+        adding.join(0.3)
+        assert adding.is_alive()
+        assert len(kept._pending) <= 512
+    adding.join(DEADLINE)
+    assert 10_001 == kept.getCounter("count.60")
 
 
 def test_memory_at_its_worst() -> None:
-    """Both signs over twenty-four decades, hundreds a second for over an hour: within 256 KiB."""
+    """Both signs over twenty-four decades, a value each second, then hundreds: within 256 KiB."""
     chance, clock = random.Random(6), Clock()
     kept = clocked(clock, FIVE, [60, 3_600])
     pool = [chance.choice((1, -1)) * 10 ** chance.uniform(-9, 15) for _ in range(20_000)]
-    for _ in range(3_800):
+    for second in range(3_800):
         clock.now += 1
         start = chance.randrange(19_800)
-        kept.add_many(pool[start : start + 200])
+        kept.add_many(pool[start : start + (200 if second > 3_000 else 1)])
     for value in pool[:255]:
         kept.add(value)
     kept_bytes = size_of(kept)
-    assert 100 * 1024 < kept_bytes <= LIMIT
+    assert 200 * 1024 < kept_bytes <= LIMIT
     clock.now += 3_600
     kept.getCounters()
     assert size_of(kept) < 16 * 1024
