@@ -110,10 +110,7 @@ class Lifecycle:
             self._state = new
             self._changed.notify_all()
         for listener in tuple(self._listeners):
-            try:
-                listener(old, new)
-            except Exception:
-                self._logger.exception("A listener failed on %s -> %s", old.name, new.name)
+            self._tell(f"on {old.name} -> {new.name}", listener, old, new)
 
     def listen(self, listener: Listener) -> None:
         """Call *listener(old, new)* after every move from now on."""
@@ -125,7 +122,7 @@ class Lifecycle:
             if not self._stop_requested:
                 self._stop_listeners.append(callback)
                 return
-        callback()
+        self._tell("on a stop request", callback)
 
     def request_stop(self) -> None:
         """Ask for a stop and return at once; from any thread, in any phase, more than once."""
@@ -134,7 +131,14 @@ class Lifecycle:
             self._stop_requested = True
             self._changed.notify_all()
         for callback in callbacks:
-            callback()
+            self._tell("on a stop request", callback)
+
+    def _tell(self, when: str, listener: Callable[..., None], *arguments: State) -> None:
+        """Call *listener*; that it fails must keep neither the others nor the service's end."""
+        try:
+            listener(*arguments)
+        except Exception:
+            self._logger.exception("A listener failed %s", when)
 
     def fail(self, source: str, error: BaseException) -> bool:
         """Record a failure and ask for a stop; True if it was the first."""

@@ -1,8 +1,8 @@
 """Runs a service from its start to its end, with a guard that keeps signals and the deadline.
 
 The service is started, waited for and stopped in one thread (the main one, or one of its own after
-``startBG``). A second thread, the guard, sleeps on a queue: signal handlers and stop requests only
-put a message there. So a signal is heard in every phase, also while a task hangs in its init, and
+``startBG``). A second thread, the guard, sleeps on a queue: signals and stop requests only put a
+message there. So a signal is heard in every phase, also while a task hangs in its init, and
 a stop that takes too long is ended from outside.
 """
 
@@ -13,12 +13,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sparts.errors import LifecycleError, TaskError
 from sparts.lifecycle import STATUS_OVERRUN, State
 from sparts.logs import thread_stacks
+from sparts.signals import Signals
 
 if TYPE_CHECKING:
     from sparts.vservice import VService
@@ -52,7 +52,7 @@ class Runner:
         """Run in this thread until the end; the exit status."""
         self._flow = threading.current_thread()
         self._guard.start()
-        with _Signals(self._mail.put, self._foreground and self._service.REGISTER_SIGNAL_HANDLERS):
+        with Signals(self._mail.put, self._foreground and self._service.REGISTER_SIGNAL_HANDLERS):
             self._run_all()
             self._mail.put(_DONE)
             self._guard.join()
@@ -226,32 +226,3 @@ class Runner:
         thread.start()
         thread.join(_LAST_WORDS)
         os._exit(status)
-
-
-class _Signals:
-    """Handlers that only put the signal's number in the guard's mail; the old ones come back."""
-
-    def __init__(self, put: Callable[[int], None], wanted: bool) -> None:
-        self._put = put
-        self._wanted = wanted and threading.current_thread() is threading.main_thread()
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if not self._wanted:
-            return
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
-                continue  # under nohup
-            self._old[signum] = signal.signal(signum, self._handle)
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        self._put(signum)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        for signum, handler in self._old.items():
-            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)

@@ -258,6 +258,25 @@ def test_usr1_logs_every_thread(run: Run) -> None:
     assert "in _runloop" in program.log
 
 
+def test_a_signal_that_another_thread_gets_is_heard(run: Run) -> None:
+    """Where the system hands SIGTERM to a task's thread, the main thread waits on, and it ends."""
+    program = run(
+        """
+        import signal
+        class Gets(Loop):
+            def _runloop(self):
+                self.service.waitReady()
+                signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+                super()._runloop()
+        class MyService(VService):
+            ALL_TASKS = [Gets]
+        MyService.initFromCLI()
+        """
+    )
+    assert 0 == program.end()
+    assert "SIGTERM Received!  Stopping Tasks..." in program.log
+
+
 def test_log_file_is_opened_anew(run: Run, tmp_path: os.PathLike[str]) -> None:
     """After a rotation SIGHUP lets the old file go and writes a new one."""
     path = os.path.join(tmp_path, "log")
