@@ -3,19 +3,19 @@
 import asyncio
 import contextlib
 import importlib.util
-import io
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sparts.errors import MissingExtra, OptionError
+from sparts.logs import stack
 from sparts.options import option
 from sparts.vtask import VTask
 
 if TYPE_CHECKING:
     from sparts.vservice import VService
 
-__all__ = ["LOOPS", "AsyncioLoopTask", "AsyncioTask"]
+__all__ = ["LOOPS", "AsyncioLoopTask", "AsyncioTask", "call_soon", "new_loop"]
 
 T = TypeVar("T")
 #: What ``--asyncio-loop`` and ``--tornado-loop`` accept; auto is uvloop where it is installed.
@@ -104,7 +104,7 @@ class AsyncioLoopTask(VTask):
         if not self.threads:
             self.loop.close()
         elif not self.loop.is_closed():
-            _call_soon(self.loop, self.loop.stop)
+            call_soon(self.loop, self.loop.stop)
 
 
 async def _cancel_all() -> None:
@@ -114,8 +114,8 @@ async def _cancel_all() -> None:
         await asyncio.wait(tasks)
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object]) -> bool:
-    """Call *callback* on the loop; False if the loop is closed, so that nothing is left to do."""
+def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object]) -> bool:
+    """Call *callback* on *loop*, from any thread; False if the loop is closed: it will not be."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:
@@ -158,7 +158,7 @@ class AsyncioTask(VTask):
         self._ended = Future()
         # A loop that died must not leave a join waiting for what can no longer run.
         self.service.requireTask(AsyncioLoopTask).closed.add_done_callback(lambda _: self._end())
-        if not _call_soon(self.loop, self._begin):
+        if not call_soon(self.loop, self._begin):
             self._end()
         super().start()
 
@@ -188,7 +188,7 @@ class AsyncioTask(VTask):
         super().stop()
         if not self._stopping and self._ended is not None:
             self._stopping = True
-            _call_soon(self.loop, self._cancel)
+            call_soon(self.loop, self._cancel)
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -203,6 +203,13 @@ class AsyncioTask(VTask):
         """Where the coroutine waits, as text."""
         if self._task is None or self._task.done():
             return ""
-        lines = io.StringIO()
-        self._task.print_stack(file=lines)
-        return lines.getvalue()
+        return f"Coroutine {self.name}:\n{_suspended(self._task.get_coro())}"
+
+
+def _suspended(awaited: Any) -> str:
+    """The frames of a coroutine and of what it awaits, innermost last; asyncio has the first."""
+    text = ""
+    while awaited is not None:
+        text += stack(getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return text

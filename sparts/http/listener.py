@@ -1,0 +1,150 @@
+"""The accept loop: backs off when descriptors run out, and waits at a limit of connections."""
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tornado.ioloop import IOLoop
+
+__all__ = ["Listener"]
+
+#: Connections accepted in one go, so that those already there get their turn.
+_BATCH = 64
+#: As many batches are accepted of each socket at its close: more do not fit in a usual backlog.
+_LAST_BATCHES = 64
+#: Seconds until the next try when descriptors ran out, doubled up to the second figure.
+_FIRST_DELAY, _LAST_DELAY = 0.05, 1.0
+#: Seconds in which the same shortage is told in the log only once.
+_QUIET = 10.0
+#: What accept(2) says of one connection that failed, not of the listening socket.
+_ONE_LOST = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.EPROTO,
+        errno.EPERM,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.ETIMEDOUT,
+    }
+)
+
+
+class Listener:
+    """Accepts on listening sockets and hands the connections on; all in the loop's thread."""
+
+    def __init__(
+        self,
+        accepted: Callable[[socket.socket, Any], None],
+        has_room: Callable[[], bool],
+        logger: logging.Logger,
+    ) -> None:
+        """*accepted(socket, address)* gets each connection, as long as *has_room()*."""
+        self._accepted = accepted
+        self._has_room = has_room
+        self._logger = logger
+        self._sockets: list[socket.socket] = []
+        self._paused = False
+        self._delay = _FIRST_DELAY
+        self._timer: asyncio.TimerHandle | None = None
+        #: What keeps it from accepting all who came, in words; '' when nothing does.
+        self._trouble = ""
+        self._told = -_QUIET
+        self._telling = False
+
+    def open(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept on *sockets*, which listen and are non-blocking, from now on."""
+        self._ioloop = IOLoop.current()
+        self._sockets.extend(sockets)
+        self._resume()
+
+    def close(self) -> None:
+        """Close the sockets, having accepted who was waiting as far as there is room."""
+        for sock in self._sockets:
+            for _ in range(_LAST_BATCHES):
+                if self._paused or not self._accept(sock):
+                    break
+        self._pause()
+        self._forget_timer()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+    def retry(self) -> None:
+        """A connection has closed, so there may be room again."""
+        if self._paused and self._sockets:
+            self._resume()
+
+    # -- accepting --------------------------------------------------------------------------------
+    def _on_readable(self, sock: socket.socket, events: int) -> None:
+        self._accept(sock)
+
+    def _accept(self, sock: socket.socket) -> bool:
+        """Accept up to a batch; whether there may be more."""
+        for _ in range(_BATCH):
+            if not self._has_room():
+                self._in_trouble("At the limit of connections (max-connections)")
+                self._pause()
+                return False
+            try:
+                connection, address = sock.accept()
+            except BlockingIOError:
+                self._all_well()
+                return False
+            except OSError as error:
+                if error.errno in _ONE_LOST:
+                    continue
+                self._back_off(error)
+                return False
+            self._accepted(connection, address)
+        return True
+
+    def _back_off(self, error: OSError) -> None:
+        self._in_trouble(f"Cannot accept ({error.strerror or error})")
+        self._pause()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._delay, self._resume)
+        self._delay = min(2 * self._delay, _LAST_DELAY)
+
+    def _pause(self) -> None:
+        self._paused = True
+        for sock in self._sockets:
+            self._ioloop.remove_handler(sock)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._forget_timer()
+        for sock in self._sockets:
+            self._ioloop.add_handler(sock, self._on_readable, IOLoop.READ)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- telling, once at the beginning and once at the end ---------------------------------------
+    def _in_trouble(self, what: str) -> None:
+        if self._trouble:
+            return
+        self._trouble = what
+        now = time.monotonic()
+        self._telling = now - self._told >= _QUIET
+        if self._telling:
+            self._told = now
+            self._logger.warning("%s: new connections wait until others close", what)
+
+    def _all_well(self) -> None:
+        if not self._trouble:
+            return
+        self._trouble = ""
+        self._delay = _FIRST_DELAY
+        if self._telling:
+            self._logger.warning("Accepting connections again, all that waited are in")

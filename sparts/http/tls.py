@@ -1,0 +1,48 @@
+"""TLS for servers: a context made of certificate files, with errors that name the file."""
+
+import os
+from typing import TYPE_CHECKING
+
+from sparts.errors import OptionError
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["server_context"]
+
+
+def server_context(cert: str, key: str | None, asked_by: str) -> "ssl.SSLContext":
+    """The context of a server with the certificate chain in *cert* and its private key.
+
+    Both are PEM files; *key* may be None where *cert* holds the key too. *asked_by* is named in
+    errors.
+
+    :raises OptionError: a file cannot be read, is not PEM, is encrypted, or they do not match.
+    """
+    import ssl
+
+    for path in filter(None, (cert, key)):
+        _check_readable(path, asked_by)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # An encrypted key would else ask for its password on the terminal.
+        context.load_cert_chain(cert, key, password=lambda: b"")
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise OptionError(
+            f"{asked_by}: {cert} and {key or 'the key in it'} make no TLS server ({reason}); give "
+            "a PEM certificate chain and the unencrypted PEM key that belongs to it"
+        ) from None
+    return context
+
+
+def _check_readable(path: str, asked_by: str) -> None:
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as error:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        raise OptionError(
+            f"{asked_by}: cannot read {path} ({reason}); give a PEM file that this user may read"
+        ) from None
