@@ -39,7 +39,7 @@ def bind_tcp(hosts: str, port: int, asked_by: str) -> list[socket.socket]:
 
     *hosts* is one or several, with commas between: addresses or names (a name stands for all its
     addresses); ``''`` or ``*`` is all of this machine, IPv4 and IPv6. ``::`` is IPv6 alone. Where
-    *port* is 0 they all get the same free one. *asked_by* is named in errors.
+    *port* is 0 they all get the same free one. *asked_by*, like ``--port 80``, begins the errors.
 
     :raises OptionError: a host has no address.
     :raises ListenError: an address is in use, or not to be had.
@@ -52,7 +52,7 @@ def bind_tcp(hosts: str, port: int, asked_by: str) -> list[socket.socket]:
             if port == 0 and error.errno == errno.EADDRINUSE:
                 continue  # another address has the port that the first one got
             raise _explained(error, asked_by) from None
-    raise ListenError(f"found no port that is free on all of {hosts}; {asked_by} asks for one")
+    raise ListenError(f"{asked_by}: no port is free on all of {hosts}; give one, or fewer hosts")
 
 
 def _resolve(host: str, port: int, asked_by: str) -> list[_Info]:
@@ -66,8 +66,8 @@ def _resolve(host: str, port: int, asked_by: str) -> list[_Info]:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise OptionError(
-            f"no address for the host {host!r} ({why}), which {asked_by} asks for; give addresses "
-            "or names of this machine, 0.0.0.0 for all IPv4, :: for all IPv6, '' for both"
+            f"{asked_by}: the host {host!r} has no address ({why}); give addresses or names of "
+            "this machine, 0.0.0.0 for all IPv4, :: for all IPv6, '' for both"
         ) from None
     unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
     return sorted(unique, key=lambda info: info[0] != socket.AF_INET)
@@ -132,21 +132,23 @@ def listen(sock: socket.socket, backlog: int, asked_by: str) -> None:
 def _explained(error: OSError, asked_by: str) -> ListenError:
     where = error.filename
     if error.errno == errno.EADDRINUSE:
-        return ListenError(
-            f"{where} is in use, and {asked_by} asks for it; stop the process that listens there "
-            "(ss -ltnp shows it) or choose another port, 0 for a free one"
+        why = (
+            f"{where} is in use; stop the process that listens there (ss -ltnp shows it) or choose "
+            "another port, 0 for a free one"
         )
-    if error.errno == errno.EACCES:
-        return ListenError(
-            f"this user may not listen on {where}, which {asked_by} asks for; choose a port of "
-            "1024 or above, or run with CAP_NET_BIND_SERVICE"
+    elif error.errno == errno.EACCES:
+        why = (
+            f"this user may not listen on {where}; choose a port of 1024 or above, or run with "
+            "CAP_NET_BIND_SERVICE"
         )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return ListenError(
-            f"{where} is no address of this machine, and {asked_by} asks for it; choose one that "
-            "it has (ip address shows them), or 0.0.0.0 for all"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        why = (
+            f"{where} is no address of this machine; choose one that it has (ip address shows "
+            "them), or 0.0.0.0 for all"
         )
-    return ListenError(f"cannot listen on {where}, which {asked_by} asks for: {error.strerror}")
+    else:
+        why = f"cannot listen on {where}: {error.strerror}"
+    return ListenError(f"{asked_by}: {why}")
 
 
 # -- unix -----------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def bind_unix(
     """A non-blocking socket bound to *path*, and its file, of *mode* and, if given, of *group*.
 
     It does not listen yet, so nobody connects before the rights are set. A socket that a dead
-    process left there is replaced. *group* is a name or a number; *asked_by* is named in errors.
+    process left there is replaced. *group* is a name or a number; *asked_by* begins the errors.
 
     :raises OptionError: there is no such group.
     :raises ListenError: a living process listens there, something else has the name, or the
@@ -198,9 +200,9 @@ def bind_unix(
                 os.chown(path, -1, gid)
         except OSError as error:
             raise ListenError(
-                f"cannot make the unix socket {path}, which {asked_by} asks for: "
-                f"{error.strerror or error}; choose a short path in a directory that this user "
-                "may write, and a group that the user is in"
+                f"{asked_by}: cannot make the unix socket {path} ({error.strerror or error}); "
+                "choose a short path in a directory that this user may write, and a group that "
+                "the user is in"
             ) from None
         on_failure.pop_all()
         return sock, file
@@ -211,8 +213,8 @@ def _gid(group: str, asked_by: str) -> int:
         return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
     except KeyError:
         raise OptionError(
-            f"there is no group {group!r}, which {asked_by} asks for; "
-            "give a group's name or number (getent group lists them)"
+            f"{asked_by}: there is no group {group!r}; give a group's name or number "
+            "(getent group lists them)"
         ) from None
 
 
@@ -220,15 +222,15 @@ def _make_room(path: str, asked_by: str) -> None:
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise ListenError(
-                f"{path} is there and is no socket, but {asked_by} asks for a socket of that "
-                "name; remove the file or choose another path"
+                f"{asked_by}: {path} is there and is no socket; remove the file or choose "
+                "another path"
             )
     except OSError:
         return  # nothing there, or bind() tells why it cannot be reached
     if _is_alive(path):
         raise ListenError(
-            f"{path} is in use: a process answers on it, and {asked_by} asks for it; "
-            "stop that process or choose another path"
+            f"{asked_by}: {path} is in use, a process answers on it; stop that process or choose "
+            "another path"
         )
     with contextlib.suppress(OSError):
         os.unlink(path)

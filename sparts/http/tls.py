@@ -14,7 +14,7 @@ __all__ = ["server_context"]
 def server_context(cert: str, key: str | None, asked_by: str) -> "ssl.SSLContext":
     """The context of a server with the certificate chain in *cert* and its private key.
 
-    Both are PEM files; *key* may be None where *cert* holds the key too. *asked_by* is named in
+    Both are PEM files; *key* may be None where *cert* holds the key too. *asked_by* begins the
     errors.
 
     :raises OptionError: a file cannot be read, is not PEM, is encrypted, or they do not match.

@@ -1,5 +1,6 @@
 """Tornado as tasks: its IOLoop, which is the service's asyncio loop, and an HTTP server on it."""
 
+import shlex
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -160,16 +161,21 @@ class TornadoHTTPTask(HTTPOptions, TornadoTask):
 
     def _tls(self) -> "ssl.SSLContext | None":
         if self.cert is not None:
-            return server_context(self.cert, self.key, self._asked_by("cert"))
+            return server_context(self.cert, self.key, self._asked_by("cert", "key"))
         if self.key is not None:
-            raise OptionError(f"{self._asked_by('key')} needs {self._flag('cert')} beside it")
+            raise OptionError(
+                f"{self._asked_by('key')}: give its certificate too, as the cert option"
+            )
         return None
 
-    def _flag(self, name: str) -> str:
-        return f"--{self._optionPrefix()}-{name}".replace("_", "-")
-
     def _asked_by(self, *names: str) -> str:
-        return f"{self.name} ({' '.join(map(self._flag, names))})"
+        """These options of the task as one writes them on the command line, where they are set."""
+        given = {name: self.getTaskOption(name) for name in names}
+        return " ".join(
+            f"--{self._taskOptionName(name).replace('_', '-')} {shlex.quote(str(value))}"
+            for name, value in given.items()
+            if value is not None
+        )
 
     def _bind(self) -> None:
         if self.sock is not None:
