@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 import re
+import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +23,10 @@ DEADLINE = 15.0
 STARTED = "All tasks started"
 #: What no demo logs; that a request was refused is a warning of Tornado's.
 TROUBLE = re.compile(r"^(ERROR|WARNING):(?!tornado\.access:)|^Traceback", re.MULTILINE)
+
+pytestmark = pytest.mark.skipif(
+    not DEMO.is_dir(), reason="not here: there is no demo folder beside the tests"
+)
 
 
 class Demo:
@@ -128,6 +134,24 @@ def test_watch_command() -> None:
         running.expect("Watcher:here$")
         running.end()
     assert "ended with status -15 after 1 lines" in running.log
+
+
+def test_watch_command_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    """A stop by SIGTERM ends the command and what that has started in its turn."""
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        command = f"exec 3>{shlex.quote(str(held))}; sleep 1000 & echo here; wait"
+        with demo("watch_command.py", "--watch-command", command) as running:
+            running.expect("Watcher:here$")
+            running.end(signal.SIGTERM)
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        # A pipe hangs up when the last process that could write to it has ended.
+        assert [(reader, select.POLLHUP)] == poll.poll(DEADLINE * 1000)
+    finally:
+        os.close(reader)
 
 
 def test_http_jobs() -> None:
