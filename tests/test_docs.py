@@ -1,5 +1,6 @@
 """README and docs: every Python snippet runs, and every file that they point to is there."""
 
+import os
 import pathlib
 import re
 import signal
@@ -17,6 +18,7 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 #: What has pytest know our fixtures where sparts is not installed but run from its tree.
 INSTALLED = any(each.name == "sparts" for each in entry_points(group="pytest11"))
 PLUGIN = [] if INSTALLED else ["-p", "sparts.testing.plugin"]
+ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 pytestmark = pytest.mark.skipif(not DOCS, reason="not here: README.md and docs/")
 
@@ -43,6 +45,7 @@ def test_snippet(code: str, tmp_path: pathlib.Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         cwd=tmp_path,
+        env=ENV,
     )
     assert process.stdout is not None
     said = ""
@@ -77,6 +80,7 @@ def test_options_exist(path: pathlib.Path) -> None:
         Any.initFromCLI()
     """
     command = [sys.executable, "-c", textwrap.dedent(code), "-h"]
-    known = subprocess.run(command, capture_output=True, text=True, timeout=15).stdout
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=15)
+    known = done.stdout
     for flag in re.findall(r"`(--(?:http|tornado|stop|ready|log)[a-z-]*)", path.read_text("utf-8")):
         assert f"{flag} " in known + " ", flag
