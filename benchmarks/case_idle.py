@@ -38,7 +38,6 @@ def run(quick: bool = False) -> None:
         time.sleep(_SETTLE)
         found = wakeups(watched, 2.0 if quick else 60.0)
     print(table(["", "wake-ups/s"], [[name, f"{rate:.2f}"] for name, rate in found.items()]))
-    worst = max((name for name in found if name.startswith("sparts")), key=found.__getitem__)
-    say_target(
-        "none of its own", f"at most {found[worst]:.2f} a second ({worst})", not found[worst]
-    )
+    ours = {name: rate for name, rate in found.items() if name.startswith("sparts")}
+    waking = [f"{name}: {rate:.2f}" for name, rate in ours.items() if rate]
+    say_target("none of its own", "; ".join(waking) or "none", not waking)

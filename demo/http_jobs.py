@@ -63,8 +63,8 @@ class Jobs(QueueTask):
 class JobsHandler(RequestHandler):
     def post(self):
         steps = self.get_argument("steps", "10")
-        if not steps.isdecimal():
-            raise HTTPError(400, reason="steps is a number")
+        if not (steps.isdecimal() and 0 < int(steps[:5]) <= 1000):
+            raise HTTPError(400, reason="steps is a number from 1 to 1000")
         try:
             job = self.settings["service"].requireTask(Jobs).begin(int(steps))
         except queue.Full:

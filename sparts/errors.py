@@ -7,6 +7,7 @@ __all__ = [
     "DependencyError",
     "LifecycleError",
     "MissingExtra",
+    "NotRun",
     "OptionError",
     "SpartsError",
     "TaskError",
@@ -48,6 +49,10 @@ class MissingExtra(SpartsError, ImportError):
 
     def __init__(self, what: str, library: str, extra: str) -> None:
         super().__init__(f"{what} needs {library}; install it with: pip install 'sparts[{extra}]'")
+
+
+class NotRun(SpartsError, RuntimeError):
+    """Queued work that was not run, as the stop came first; the message says what and when."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 __all__ = ["Timer", "Timers"]
 
+#: Seconds that a wait is worth at most; epoll does not take more than 24 days.
+LONGEST = 86400.0
+
 
 class Timer:
     """A call that is due at a time of the monotonic clock; made by :meth:`Timers.add`."""
@@ -59,12 +62,14 @@ class Timers:
                 self._cancelled = 0
 
     def patience(self) -> float | None:
-        """Seconds until the next call is due; None when there is none."""
+        """Seconds to wait for the next call that is due, or for a day; None when there is none."""
         with self._lock:
             while self._heap and self._heap[0][2].callback is None:
                 heapq.heappop(self._heap)
                 self._cancelled -= 1
-            return max(0.0, self._heap[0][0] - time.monotonic()) if self._heap else None
+            if not self._heap:
+                return None
+            return min(LONGEST, max(0.0, self._heap[0][0] - time.monotonic()))
 
     def run_due(self) -> None:
         """Make the calls that are due by now, the earliest first; what one raises leaves."""

@@ -10,11 +10,25 @@ if TYPE_CHECKING:
     from sparts.vservice import VService
     from sparts.vtask import VTask
 
-__all__ = ["Tasks"]
+__all__ = ["Tasks", "dependencies"]
 
 T = TypeVar("T", bound="VTask")
 TaskClass = type["VTask"]
 Failed = Callable[["VTask", BaseException], object]
+
+
+def dependencies(cls: TaskClass) -> list[Any]:
+    """What *cls* depends on: its own ``DEPS`` and those of its bases, each once.
+
+    So a subclass that names what else it needs does not lose what its base cannot do without.
+    """
+    found: list[Any] = []
+    for base in reversed(cls.__mro__):
+        declared = vars(base).get("DEPS", ())
+        if not isinstance(declared, (list, tuple)):
+            raise DependencyError(f"{base.__name__}.DEPS is {declared!r}; write a list of tasks")
+        found += [each for each in declared if each not in found]
+    return found
 
 
 class Tasks:
@@ -65,7 +79,7 @@ class Tasks:
             raise DependencyError(
                 f"two tasks are named {cls.__name__}: {_where(other)} and {_where(cls)}; rename one"
             )
-        for dependency in cls.DEPS:
+        for dependency in dependencies(cls):
             if (
                 isinstance(dependency, type)
                 and self._classes.get(dependency.__name__) is dependency
@@ -143,7 +157,7 @@ class Tasks:
         :raises TaskError: a dependency was not ready within *ready_timeout* seconds.
         """
         for task in self._each("start", until):
-            for dependency in task.DEPS:
+            for dependency in dependencies(type(task)):
                 needed = self.get(dependency)
                 if needed is None or needed.waitReady(ready_timeout) or until():
                     continue
@@ -196,7 +210,7 @@ class Tasks:
     def _dependents(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for task in self._instances.values():
-            for dependency in task.DEPS:
+            for dependency in dependencies(type(task)):
                 needed = self.get(dependency)
                 if needed is not None:
                     found.setdefault(needed.name, set()).add(task.name)

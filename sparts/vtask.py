@@ -32,7 +32,8 @@ class VTask(HasOptions, HasCounters):
     OPT_PREFIX: ClassVar[str | None] = None
     #: True: the task has no threads of its own.
     LOOPLESS: bool = False
-    #: The task classes that must be ready before this one starts, and end after it.
+    #: The task classes that must be ready before this one starts, and end after it. A subclass
+    #: adds to its bases'.
     DEPS: ClassVar[list[Any]] = []
     #: False: the task is ready not at its start but when it calls ``setReady`` itself.
     AUTO_READY: ClassVar[bool] = True

@@ -28,6 +28,15 @@ def test_overdue_is_no_negative_wait() -> None:
     assert 0.0 == timers.patience()
 
 
+def test_no_wait_is_too_long_for_epoll() -> None:
+    """A call in a month, or never, is waited for day by day."""
+    timers = Timers()
+    timers.add(float("inf"), lambda: None)
+    assert 86400.0 == timers.patience()
+    timers.add(30 * 86400.0, lambda: None)
+    assert 86400.0 == timers.patience()
+
+
 def test_cancelled() -> None:
     """A cancelled call is not made, nor waited for; cancelling twice, or too late, does nothing."""
     timers, calls = Timers(), []

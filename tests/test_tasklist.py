@@ -71,6 +71,22 @@ def test_circle_is_printed() -> None:
         Tasks([Two])
 
 
+def test_a_subclass_adds_to_its_bases_deps() -> None:
+    """A subclass with DEPS of its own keeps those of its bases."""
+
+    class Mirrored(Cache):
+        DEPS = [Logs]
+
+    assert ["Store", "Logs", "Mirrored"] == names(Tasks([Mirrored]))
+
+
+def test_deps_is_a_list() -> None:
+    """DEPS that is one class, not a list of them, is an error that says so."""
+    holder = type("Holder", (Base,), {"DEPS": Store})
+    with pytest.raises(DependencyError, match=r"Holder\.DEPS is .*; write a list of tasks"):
+        Tasks([holder])
+
+
 def test_two_of_a_name() -> None:
     """Two classes of one name are refused, as names are how tasks are found."""
     other = type("Store", (Base,), {"__module__": "elsewhere"})

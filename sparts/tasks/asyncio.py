@@ -172,9 +172,12 @@ class AsyncioTask(VTask):
     async def _guarded(self) -> None:
         try:
             await self.run()
-        except asyncio.CancelledError:
-            if not self._stopping:
+        except asyncio.CancelledError as error:
+            if self._stopping:
+                return
+            if self._task is not None and self._task.cancelling():
                 raise
+            self.service.fail(error, self.name)  # run() raised it: nobody cancelled the task
         except BaseException as error:
             self.service.fail(error, self.name)
 

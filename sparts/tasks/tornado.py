@@ -9,7 +9,7 @@ import tornado.web
 from tornado.ioloop import IOLoop
 
 from sparts.counters import CallbackCounter, SampleType, counter, samples
-from sparts.errors import OptionError, TaskError
+from sparts.errors import OptionError
 from sparts.http.connection import Connection
 from sparts.http.options import HTTPOptions
 from sparts.http.server import HTTPServer
@@ -73,18 +73,6 @@ class TornadoTask(VTask):
 
     LOOPLESS = True
     DEPS: ClassVar[list[Any]] = [TornadoIOLoopTask]
-
-    def initTask(self) -> None:
-        """Prepare to start; overriding, call ``super().initTask()``.
-
-        :raises TaskError: the class's ``DEPS`` left the IOLoop out.
-        """
-        super().initTask()
-        if self.service.getTask(TornadoIOLoopTask) is None:
-            raise TaskError(
-                f"{self.name} runs on Tornado's loop, but the service has none; "
-                f"write {self.name}.DEPS = [TornadoIOLoopTask, ...]"
-            )
 
     @property
     def ioloop(self) -> IOLoop:

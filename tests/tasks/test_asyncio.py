@@ -250,6 +250,21 @@ def test_what_it_raises_fails_the_service(
     assert "Unhandled exception in Broken" in caplog.text
 
 
+def test_a_cancellation_that_nobody_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    """A CancelledError that comes out of what ``run`` awaited fails the service, not in silence."""
+
+    class Awaits(AsyncioTask):
+        async def run(self) -> None:
+            other = asyncio.get_running_loop().create_future()
+            other.cancel()
+            await other
+
+    with running(Awaits) as service:
+        assert service.join(DEADLINE)
+    assert service.lifecycle.failure is not None
+    assert "Awaits" == service.lifecycle.failure.source
+
+
 def test_cancelling_itself_is_no_failure() -> None:
     """A coroutine that is cancelled by another hand ends, and the stop does not wait for it."""
 
