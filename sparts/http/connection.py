@@ -146,12 +146,20 @@ class Connection(HTTPMessageDelegate):
 
     def closed(self) -> None:
         """The stream's descriptor is closed."""
+        upgraded = self.phase is _UPGRADED
         self._end_request(time.monotonic())
         self.phase = _CLOSED
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if upgraded:
+            self.release()
         self._server.connection_closed(self)
+
+    def release(self) -> None:
+        """Nobody will call any more: break the cycles, so that no garbage collection is needed."""
+        self._headers = None
+        del self.stream, self._delegate, self._exchange
 
     def _end_request(self, now: float) -> None:
         if self.phase is _ANSWER or self.phase is _BODY:

@@ -142,8 +142,9 @@ class HTTPServer(tornado.httpserver.HTTPServer):
         super().on_close(server_conn)
         self._serving -= 1
         stream: IOStream = server_conn.stream  # type: ignore[attr-defined]
-        if isinstance(stream, (Stream, TLSStream)) and not stream.closed():
-            stream.connection.handed_over()
+        if isinstance(stream, (Stream, TLSStream)):
+            connection = stream.connection
+            connection.release() if stream.closed() else connection.handed_over()
         self._check_drained()
 
     def connection_closed(self, connection: Connection) -> None:

@@ -1,0 +1,11 @@
+"""The queue of a worker pool: bounds, retries that wait their time, and an end that leaves nothing.
+
+It knows no task and no thread of its own: :mod:`sparts.tasks.queue` puts those around it.
+"""
+
+from sparts.workqueue.core import WorkQueue
+from sparts.workqueue.kinds import PriorityWorkQueue, UniqueWorkQueue
+from sparts.workqueue.left import Leftovers
+from sparts.workqueue.naps import nap, new_nap
+
+__all__ = ["Leftovers", "PriorityWorkQueue", "UniqueWorkQueue", "WorkQueue", "nap", "new_nap"]
