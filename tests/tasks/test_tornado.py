@@ -438,6 +438,37 @@ def test_stopping_the_task_twice() -> None:
             fetch(task)
 
 
+class Never(tornado.web.RequestHandler):
+    """Does not answer."""
+
+    entered = threading.Event()
+
+    async def get(self) -> None:
+        self.entered.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_a_request_that_outlasts_the_drain(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is cut, which is a warning with the number; its handler is cancelled, a 500 in the log."""
+
+    class Stubborn(TornadoHTTPTask):
+        def getApplicationConfig(self) -> list[Any]:
+            return [("/", Never)]
+
+    Never.entered.clear()
+    argv = [*LOCAL, "--http-drain-timeout", "0.1", "--tornado-loop", kind]
+    with running(Stubborn, argv=argv) as service:
+        sock = socket.create_connection(service.requireTask(Stubborn).bound_addrs[0], DEADLINE)
+        sock.sendall(HELLO)
+        assert Never.entered.wait(DEADLINE)
+    with sock:
+        assert b"" == sock.recv(1)
+    closing, *rest = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "Closing 1 connections that are still open after 0.1 s (drain-timeout)" == closing
+    assert all(line.startswith("500 GET / ") for line in rest)
+
+
 def test_a_loop_that_died() -> None:
     """When the loop ends under it, the stop does not wait for it."""
     service = service_of(TornadoHTTPTask, argv=LOCAL)
