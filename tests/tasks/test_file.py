@@ -6,6 +6,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sparts import cli, fileevents, inotify
 from sparts.context import TryLater
 from sparts.errors import MissingExtra, OptionError
 from sparts.fileevents import InotifyEvents
-from sparts.tasks.file import DirectoryWatcherTask
+from sparts.tasks.file import COALESCE, DirectoryWatcherTask
 from sparts.testing import no_leaks, running
 from sparts.vservice import VService
 
@@ -149,6 +150,16 @@ def test_a_files_life(start: Start, root: Path) -> None:
     (root / "old").unlink()
     assert ("deleted", "old") == task.next()
     assert [] == task.rest()
+
+
+def test_written_and_dated(start: Start, root: Path) -> None:
+    """A file counts as changed also while it is still open, and when only its time is set."""
+    with (root / "a").open("w", buffering=1) as file:
+        task = start(root)
+        file.write("a line\n")
+        assert ("changed", "a") == task.next()
+        os.utime(root / "a", ns=(1, 1))
+        assert ("changed", "a") == task.next()
 
 
 def test_below_the_directory(start: Start, root: Path) -> None:
@@ -321,6 +332,7 @@ def test_an_idle_watcher_does_not_look(root: Path) -> None:
         task: Any = service.requireTask(cls)
         task.execute_async().result(DEADLINE)
         events = task._changes.events
+        skipped = task.n_skipped()
 
         def note(timeout: float | None) -> Any:
             waits.append(timeout)
@@ -335,6 +347,40 @@ def test_an_idle_watcher_does_not_look(root: Path) -> None:
         assert {None} == set(waits)
         (root / "a").touch()
         assert ("created", "a") == task.next()
+        task.execute_async().result(DEADLINE)
+        assert skipped == task.n_skipped()  # as nobody waited for them
+
+
+@pytest.mark.skipif(not inotify.available(), reason="not here: no inotify")
+def test_many_changes_are_few_looks(root: Path) -> None:
+    """However fast changes come, there is a pause between two looks."""
+    looks: list[str] = []
+
+    def listdir(self: Watcher, path: str) -> list[str]:
+        looks.append(path)
+        return os.listdir(path)
+
+    cls: type[Watcher] = type("Watcher", (Watcher,), {"PATH": root, "listdir": listdir})
+    with alone(cls, "inotify", 1000) as service:
+        task: Any = service.requireTask(cls)
+        task.execute_async().result(DEADLINE)
+        began, before = time.monotonic(), len(looks)
+        while time.monotonic() < began + 0.3:
+            (root / "a").write_text("x")
+        (root / "b").touch()
+        task.until(("created", "b"))
+        assert len(looks) - before <= (time.monotonic() - began) / COALESCE + 2
+
+
+def test_try_later_waits_whatever_changes(root: Path) -> None:
+    """A callback that asked for time has it, also while changes come."""
+    task: Any = by_hand(root)
+    asked: list[float] = []
+    task._changes.events = argparse.Namespace(wait=asked.append, wake=lambda: None)
+    task._handle_try_later(TryLater(after=0.001))
+    assert [] == asked
+    task.stop_event.wait(0.001)
+    assert [] != asked
 
 
 @pytest.mark.skipif(not inotify.available(), reason="not here: no inotify")
@@ -429,14 +475,17 @@ def test_who_tells(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_fresh_look_each_time(root: Path) -> None:
     """execute() looks and tells before it returns, and gives what is there."""
     task = by_hand(root)
-    (root / "a").touch()
-    assert {"a"} == set(task.execute() or ())
+    for name in "hgfed":
+        (root / name).touch()
+    assert set("hgfed") == set(task.execute() or ())
     assert [] == task.rest()
     (root / "b").touch()
     (root / "c").touch()
-    (root / "a").unlink()
+    for name in "hgfed":
+        (root / name).unlink()
     found = task.execute()
-    assert [("deleted", "a"), ("created", "b"), ("created", "c")] == task.rest()
+    gone = [("deleted", name) for name in "defgh"]
+    assert [*gone, ("created", "b"), ("created", "c")] == task.rest()
     assert found == task.getValue() == {"b": (root / "b").stat(), "c": (root / "c").stat()}
     task.execute()
     assert [] == task.rest()
@@ -449,6 +498,32 @@ def test_a_running_one_by_hand(start: Start, root: Path) -> None:
         (root / str(number)).touch()
         task.execute()
         assert ("created", str(number)) in task.rest()
+
+
+def test_one_look_after_the_other(root: Path) -> None:
+    """Two that call execute() at once do not look at once, nor tell a change twice."""
+    task: Any = by_hand(root)
+    task.execute()
+    inside, second = [0], threading.Event()
+
+    def listdir(path: str) -> list[str]:
+        inside[0] += 1
+        if inside[0] > 1:
+            second.set()
+        second.wait(0.1)
+        names = os.listdir(path)
+        inside[0] -= 1
+        return names
+
+    task.listdir = listdir
+    (root / "a").touch()
+    threads = [threading.Thread(target=task.execute) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert not second.is_set()
+    assert [("created", "a")] == task.rest()
 
 
 def test_the_seams_are_all_it_looks_through() -> None:
@@ -472,6 +547,11 @@ def test_the_seams_are_all_it_looks_through() -> None:
     files["a"] = os.stat_result(range(1, 11))
     task.execute()
     assert [("changed", "a"), ("created", "b")] == task.rest()
+    later = list(range(1, 11))
+    later[8] += 1  # st_mtime
+    files["a"] = os.stat_result(later)
+    task.execute()
+    assert [("changed", "a")] == task.rest()
     del files["a"]
     task.execute()
     assert [("deleted", "a")] == task.rest()
@@ -558,8 +638,8 @@ def test_links(root: Path) -> None:
     assert 4 == found["link"].st_size
 
 
-def test_what_vanishes_while_it_looks(root: Path) -> None:
-    """Listed and gone by the time it is asked for: it is not there."""
+def test_what_vanishes_while_it_looks(root: Path, caplog: Any) -> None:
+    """Listed and gone by the time it is asked for: it is not there, and not worth a word."""
     task: Any = by_hand(root, RECURSIVE=True)
     (root / "sub").mkdir()
     (root / "sub" / "a").touch()
@@ -571,6 +651,7 @@ def test_what_vanishes_while_it_looks(root: Path) -> None:
 
     task.listdir = listdir
     assert ["sub"] == sorted(task.execute())
+    assert "" == caplog.text
 
 
 @pytest.mark.parametrize("number", [13, 5, 20])
@@ -592,7 +673,7 @@ def test_what_may_not_be_read(number: int, root: Path, caplog: Any) -> None:
     (root / "b").touch()
     task.listdir = refuse
     for _ in range(3):
-        task.execute()
+        assert {"a"} == set(task.execute())
     assert [] == task.rest()
     task.listdir = readable
     task.execute()
@@ -616,8 +697,8 @@ def test_below_what_may_not_be_read(root: Path, caplog: Any) -> None:
         found: list[str] = listdir(path)
         return found
 
-    def refuse_b(path: str) -> Any:
-        if path.endswith("b"):
+    def refuse_some(path: str) -> Any:
+        if path.endswith(("b", "c")):
             raise PermissionError(13, "Permission denied", path)
         return stat(path)
 
@@ -628,7 +709,8 @@ def test_below_what_may_not_be_read(root: Path, caplog: Any) -> None:
     for _ in range(3):
         task.execute()
     assert [("deleted", "two/a"), ("created", "two/b")] == task.rest()
-    task.listdir, task.stat = listdir, refuse_b
+    task.listdir, task.stat = listdir, refuse_some
+    (root / "two" / "c").touch()
     (root / "two" / "b").write_text("x")
     for _ in range(3):
         task.execute()
@@ -637,7 +719,7 @@ def test_below_what_may_not_be_read(root: Path, caplog: Any) -> None:
     assert 1 == caplog.text.count("Not all in the directory")
     task.stat = stat
     task.execute()
-    assert [("changed", "two/b")] == task.rest()
+    assert [("changed", "two/b"), ("created", "two/c")] == task.rest()
 
 
 def test_a_file_is_no_directory(root: Path, caplog: Any) -> None:
