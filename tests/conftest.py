@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,13 @@ NOT_HERE = "not here: "
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the testing kit's fixtures also where sparts is not installed but run from its tree."""
+    """Have ^C and the testing kit's fixtures wherever the tests are run.
+
+    A shell has what it runs in the background ignore SIGINT, and with it what that starts; and
+    sparts may not be installed, but run from its tree.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.pluginmanager.has_plugin("sparts"):
         try:
             plugin = importlib.import_module("sparts.testing.plugin")
