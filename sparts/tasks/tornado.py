@@ -53,16 +53,12 @@ class TornadoIOLoopTask(VTask):
 
     def initTask(self) -> None:
         """Make the IOLoop."""
-        if not (self._isNeeded() or getattr(self.service, "REQUIRE_TORNADO", False)):
+        required = getattr(self.service, "REQUIRE_TORNADO", False)
+        if not (required or self.service.tasks.dependents(self)):
             raise SkipTask("no task needs it")
         super().initTask()
         loop = self.service.requireTask(AsyncioLoopTask).loop
         self.ioloop = IOLoop(make_current=False, asyncio_loop=loop)
-
-    def _isNeeded(self) -> bool:
-        return bool(self.service.tasks.dependents(self)) or any(
-            isinstance(task, TornadoTask) for task in self.service.tasks
-        )
 
 
 class TornadoTask(VTask):

@@ -257,6 +257,18 @@ def test_an_idle_connection_is_closed(serve: Any) -> None:
     assert LIMIT - 0.05 <= time.monotonic() - began
 
 
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_a_clock_that_jumps(serve: Any, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    """Wall time set back or forth an hour neither cuts a connection nor keeps one."""
+    served = serve(ROUTES, header_timeout=4 * LIMIT, idle_timeout=LONG)
+    silent, busy = served.connect(), served.connect()
+    busy.get()
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + jump)
+    assert silent.is_closed()
+    assert 200 == busy.get().status
+
+
 def test_zero_is_no_limit(serve: Any) -> None:
     """A time of 0 sets no timer at all."""
     served = serve(ROUTES, header_timeout=0, body_timeout=0, idle_timeout=0, write_timeout=0)
