@@ -27,7 +27,7 @@ _STEP = 50
 class Events(Protocol):
     """Tells when there may be something new in the directories of the last look."""
 
-    #: Why not all of them are watched; None if all are, which is not before the first look.
+    #: Why not all of them are watched; None if all are, which is so after a look that ended.
     trouble: OSError | None
 
     def begin(self) -> None:
@@ -58,6 +58,7 @@ class InotifyEvents:
 
     def __init__(self) -> None:
         self.trouble: OSError | None = _no_look()
+        self._error: OSError | None = None
         self._inotify = inotify.Inotify()
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -71,20 +72,23 @@ class InotifyEvents:
 
     def begin(self) -> None:
         """As :meth:`Events.begin`."""
-        self.trouble = None
-        self._before, self._watches = self._watches, set()
+        self.trouble, self._error = _no_look(), None
+        self._before |= self._watches
+        self._watches = set()
 
     def watch(self, directory: str) -> None:
         """As :meth:`Events.watch`."""
         try:
             self._watches.add(self._inotify.add(directory))
         except OSError as error:
-            self.trouble = error
+            self._error = error
 
     def end(self) -> None:
         """As :meth:`Events.end`."""
         for watch in self._before - self._watches:
             self._inotify.remove(watch)
+        self._before = set()
+        self.trouble = self._error
 
     def wait(self, timeout: float) -> bool:
         """As :meth:`Events.wait`."""
@@ -122,6 +126,7 @@ class WatchfilesEvents:
         import watchfiles._rust_notify as engine  # its generator cannot be woken
 
         self.trouble: OSError | None = _no_look()
+        self._error: OSError | None = None
         self._recursive = recursive
         self._make: Callable[..., Any] = engine.RustNotify
         self._notify: Any = None
@@ -131,7 +136,7 @@ class WatchfilesEvents:
 
     def begin(self) -> None:
         """As :meth:`Events.begin`."""
-        self.trouble = None
+        self.trouble, self._error = _no_look(), None
         self._fresh = None
 
     def watch(self, directory: str) -> None:
@@ -151,12 +156,14 @@ class WatchfilesEvents:
 
     def _fail(self, error: OSError | RuntimeError) -> None:
         """Tell nothing more until a look can begin anew."""
-        self.trouble = error if isinstance(error, OSError) else OSError(errno.EIO, str(error))
+        self._error = error if isinstance(error, OSError) else OSError(errno.EIO, str(error))
+        self.trouble = self._error
         self._notify = self._root = None
         self.wake()
 
     def end(self) -> None:
         """As :meth:`Events.end`."""
+        self.trouble = self._error
 
     def wait(self, timeout: float) -> bool:
         """As :meth:`Events.wait`."""

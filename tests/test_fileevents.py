@@ -31,11 +31,30 @@ def look(events: InotifyEvents, *directories: Path) -> None:
     events.end()
 
 
+def troubled(events: InotifyEvents) -> bool:
+    """Whether not all is watched."""
+    return events.trouble is not None
+
+
 def test_before_a_look_there_is_trouble(events: InotifyEvents, tmp_path: Path) -> None:
     """Nothing is watched until something was looked at."""
-    assert events.trouble is not None
+    assert troubled(events)
     look(events, tmp_path)
-    assert events.trouble is None
+    assert not troubled(events)
+
+
+def test_a_look_that_broke_off(events: InotifyEvents, tmp_path: Path) -> None:
+    """Nobody may rely on what it has watched; the next one watches what it meets, and no more."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    look(events, tmp_path / "a")
+    events.begin()
+    events.watch(str(tmp_path / "b"))
+    assert troubled(events)
+    look(events, tmp_path / "b")
+    assert not troubled(events)
+    (tmp_path / "a" / "x").touch()
+    assert not events.wait(0.0)
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -79,7 +98,7 @@ def test_trouble_is_of_the_last_look(events: InotifyEvents, tmp_path: Path) -> N
     look(events, tmp_path, tmp_path / "file")
     assert isinstance(events.trouble, NotADirectoryError)
     look(events, tmp_path)
-    assert events.trouble is None
+    assert not troubled(events)
 
 
 def test_a_wake_ends_a_wait(events: InotifyEvents, tmp_path: Path) -> None:
