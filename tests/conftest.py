@@ -19,13 +19,15 @@ NOT_HERE = "not here: "
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have ^C and the testing kit's fixtures wherever the tests are run.
+    """Have ^C, the hang-up and the testing kit's fixtures wherever the tests are run.
 
-    A shell has what it runs in the background ignore SIGINT, and with it what that starts; and
-    sparts may not be installed, but run from its tree.
+    A shell has what it runs in the background ignore SIGINT, nohup SIGHUP, and with it what that
+    starts; and sparts may not be installed, but run from its tree.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if not config.pluginmanager.has_plugin("sparts"):
         try:
             plugin = importlib.import_module("sparts.testing.plugin")
