@@ -145,6 +145,9 @@ class Tasks:
                 self.remove(task)
                 task.logger.info("Left out%s", f": {reason}" if str(reason) else "")
                 continue
+            except BaseException:
+                _release(task)
+                raise
             if not task.initialised:
                 raise TaskError(
                     f"{task.name}.initTask() did not call super().initTask(); add that line"
@@ -281,6 +284,16 @@ class Tasks:
         return key in self._entries() or (
             isinstance(key, (str, type)) and self.get(key) is not None
         )
+
+
+def _release(task: "VTask") -> None:
+    """Stop a task whose ``initTask`` failed half-way, to let go of what it had made by then."""
+    if task.initialised:
+        try:
+            task.stop()
+            task.join()
+        except Exception:  # what it was to stop may never have been made
+            task.logger.debug("Cannot stop what is half initialised", exc_info=True)
 
 
 def _where(cls: type) -> str:

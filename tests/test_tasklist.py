@@ -227,6 +227,25 @@ def test_skip() -> None:
     assert tasks.get(Optional) is None
 
 
+def test_a_half_initialised_task_lets_go() -> None:
+    """A task whose initTask fails behind super's is stopped; that it cannot be hides nothing."""
+    stopped: list[str] = []
+
+    class Half(Base):
+        def initTask(self) -> None:
+            super().initTask()
+            raise OSError("half")
+
+        def stop(self) -> None:
+            stopped.append(self.name)
+            self.never_made.close()  # type: ignore[attr-defined]
+
+    tasks, _ = created(Half)
+    with pytest.raises(OSError, match="half"):
+        tasks.init()
+    assert ["Half"] == stopped
+
+
 def test_forgotten_super() -> None:
     """An initTask that does not call super's is an error that says so."""
 
