@@ -1,11 +1,12 @@
 """Many periodic tasks in one service, beside as many plain threads and asyncio tasks."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from benchmarks.harness import (
     SERVER_CPUS,
     Process,
+    Results,
     Sample,
     interleave,
     median,
@@ -25,6 +26,10 @@ _PAIRS = (
     ("PeriodicTask", "plain threads", "periodic", 1_000, 1.0),
     ("AsyncioPeriodicTask", "asyncio tasks", "asyncio_periodic", 10_000, 2.0),
 )
+#: Of each of ours, what it is held against, and the seconds that its start may take.
+Targets = dict[str, tuple[str, float]]
+_HEADERS = ["", "declare s", "started s", "all ran s", "ratio", "KiB each", "ratio"]
+_HEADERS += ["wake-ups/s", "stop s"]
 
 
 def _scaled(program: str, kind: str, count: int, seconds: float) -> Callable[[], Sample]:
@@ -42,7 +47,7 @@ def run(quick: bool = False) -> None:
     """Measure and print."""
     seconds, rounds, divisor = (1.0, 1, 10) if quick else (5.0, 5, 1)
     subjects = {}
-    targets = {}
+    targets: Targets = {}
     for ours, base, kind, full, wanted in _PAIRS:
         count = full // divisor
         ours, base = f"{count:,} {ours}", f"{count:,} {base}"
@@ -50,24 +55,35 @@ def run(quick: bool = False) -> None:
         subjects[ours] = _scaled("sparts_scale", kind, count, seconds)
         targets[ours] = (base, wanted / divisor)
     results = interleave(subjects, rounds)
-    rows = [
-        [
-            name,
-            f"{median(results, name, 'declare'):.2f}",
-            f"{median(results, name, 'start'):.2f}",
-            f"{ratio(results, name, base, 'start'):.1f}",
-            f"{median(results, name, 'each') / 1024:.1f}",
-            f"{ratio(results, name, base, 'each'):.1f}",
-            f"{median(results, name, 'idle'):.1f}",
-            f"{median(results, name, 'stop'):.2f}",
-        ]
-        for ours, (base, _) in targets.items()
-        for name in (base, ours)
+    print(table(_HEADERS, (_row(results, name, base) for name, base in _lines(targets))))
+    _say_targets(results, targets)
+
+
+def _lines(targets: Targets) -> Iterator[tuple[str, str]]:
+    """Each row's name, and the name of the row that it is held against."""
+    for ours, (base, _) in targets.items():
+        yield base, base
+        yield ours, base
+
+
+def _row(results: Results, name: str, base: str) -> list[str]:
+    return [
+        name,
+        f"{median(results, name, 'declare'):.2f}",
+        f"{median(results, name, 'start'):.2f}",
+        f"{median(results, name, 'ran'):.2f}",
+        f"{ratio(results, name, base, 'ran'):.1f}",
+        f"{median(results, name, 'each') / 1024:.1f}",
+        f"{ratio(results, name, base, 'each'):.1f}",
+        f"{median(results, name, 'idle'):.1f}",
+        f"{median(results, name, 'stop'):.2f}",
     ]
-    headers = ["", "declare s", "start s", "ratio", "KiB each", "ratio", "wake-ups/s", "stop s"]
-    print(table(headers, rows))
+
+
+def _say_targets(results: Results, targets: Targets) -> None:
     for ours, (_, wanted) in targets.items():
-        took = median(results, ours, "start")
-        say_target(f"{ours} start under {wanted:g} s", f"{took:.2f} s", took < wanted)
+        took, ran = median(results, ours, "start"), median(results, ours, "ran")
+        measured = f"{took:.2f} s, and each ran once by {ran:.2f} s"
+        say_target(f"{ours} start under {wanted:g} s", measured, took < wanted)
         idle = median(results, ours, "idle")
         say_target(f"{ours} idle, no wake-ups", f"{idle:.1f} a second", not idle)

@@ -1,8 +1,8 @@
 """The command line of a service: the parser made of what it and its tasks declare, and errors."""
 
 import argparse
-import difflib
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -42,9 +42,30 @@ def all_tasks(service: "type[VService]") -> Tasks:
 
 
 # -- building the parser ------------------------------------------------------------------------
+class _HelpFormatter(argparse.HelpFormatter):
+    """As argparse's, which is made for every argument and imports shutil for the width: 2 ms."""
+
+    def __init__(self, prog: str, **settings: Any) -> None:
+        settings.setdefault("width", _columns() - 2)
+        super().__init__(prog, **settings)
+
+
+def _columns() -> int:
+    """The width of the terminal, as ``shutil.get_terminal_size`` finds it."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
 def new_parser(service: "type[VService]") -> argparse.ArgumentParser:
     """The parser that a service has unless it makes its own; flags are never abbreviated."""
-    parser = argparse.ArgumentParser(description=service.__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=service.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
+    )
     if service.VERSION:
         version = f"{service.__name__} {service.VERSION}"
         parser.add_argument("--version", action="version", version=version)
@@ -163,6 +184,8 @@ def parse(service: "type[VService]", argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _nearest_flag(parser: argparse.ArgumentParser, extra: Sequence[str]) -> str:
+    import difflib
+
     flags = [flag for action in parser._actions for flag in action.option_strings]
     for word in extra:
         if word.startswith("-"):

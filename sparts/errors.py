@@ -1,6 +1,5 @@
 """The errors that sparts raises; a message has the value, what is accepted and the cure."""
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = [
@@ -57,5 +56,7 @@ class NotRun(SpartsError, RuntimeError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause like ``; did you mean 'http_port'?`` for the known name closest to *name*, or ''."""
+    import difflib  # only here, as a start hardly ever needs it
+
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""

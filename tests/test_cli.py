@@ -59,6 +59,35 @@ def test_every_service_has_these_options() -> None:
     assert hasattr(options, "pidfile")
 
 
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("0", 80), ("", 80), ("wide", 80)])
+def test_help_is_as_wide_as_the_terminal(columns: str, width: int) -> None:
+    """COLUMNS is how wide the help is; without it and without a terminal it is 80."""
+    code = "from sparts.vservice import VService; VService.initFromCLI()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-h"],
+        env=os.environ | {"COLUMNS": columns, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    widest = max(map(len, done.stdout.splitlines()))
+    assert width - 20 < widest <= width - 2
+
+
+def test_parsing_loads_no_module_for_the_terminal_or_for_mistakes() -> None:
+    """A start loads neither shutil nor difflib, which together take 3 ms."""
+    code = (
+        "import sys; sys.modules.update(shutil=None, difflib=None)\n"
+        "from sparts import cli; from sparts.vservice import VService\n"
+        "cli.parse(VService, ['--level', 'INFO'])"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+    )
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """A service with a VERSION tells it."""
     with pytest.raises(SystemExit) as caught:
