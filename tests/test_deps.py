@@ -10,14 +10,16 @@ import pytest
 
 from sparts import deps
 
-SHOW = "import sparts.deps as d; print(d.HAS_PSUTIL, d.HAS_THRIFT, d.HAS_DAEMONIZE)"
+#: By its path, as beside an installed sparts the libraries may lie too.
+SHOW = f"""import runpy
+d = runpy.run_path({deps.__file__!r})
+print(d["HAS_PSUTIL"], d["HAS_THRIFT"], d["HAS_DAEMONIZE"])"""
 NAMES = ["psutil", "thrift", "daemon"]
 
 
 def show(code: str = SHOW, *, cwd: Path | None = None, bare: bool = False) -> str:
     """What *code* prints in a fresh interpreter, *bare* one that has none of the libraries."""
-    root = str(Path(deps.__file__).parents[1])
-    found = [root] if bare else [root, *filter(None, sys.path)]
+    found = [] if bare else [*filter(None, sys.path)]
     code = f"import sys; sys.path += {found!r}\n{code}"
     flags = ["-S"] if bare else []
     done = subprocess.run(
