@@ -211,6 +211,21 @@ def test_a_settled_future_stays_as_it_is() -> None:
     assert cancelled.cancelled()
 
 
+def test_a_future_that_refuses() -> None:
+    """What a future raises that has not ended is the caller's to hear."""
+
+    class Refuses(Future[Any]):
+        def set_result(self, result: Any) -> None:
+            raise ZeroDivisionError
+
+        set_exception = set_result  # type: ignore[assignment]
+
+    with pytest.raises(ZeroDivisionError):
+        ExecuteContext(future=Refuses()).set_result(1)
+    with pytest.raises(ZeroDivisionError):
+        ExecuteContext(future=Refuses()).set_exception(ValueError("bad"))
+
+
 def test_a_claimed_future_cannot_be_cancelled() -> None:
     """Taking the item on, even twice, keeps its future from being cancelled."""
     future: Future[int] = Future()

@@ -14,7 +14,7 @@ from sparts.context import ExecuteContext
 from sparts.errors import NotRun, TaskError
 from sparts.futures import LazyFuture
 from sparts.tasks.asyncio import AsyncioTask, call_soon
-from sparts.tasks.queuework import QueueWork, seconds_to
+from sparts.tasks.queuework import QueueWork
 from sparts.vtask import VTask
 from sparts.workqueue import WorkQueue
 
@@ -70,15 +70,14 @@ class AsyncioQueueTask(QueueWork, AsyncioTask):
         self._drain()
         self.queue.close()
 
-    def join(self) -> None:
-        """Wait until the workers have ended; cancel runs and report what was left in time."""
-        if self._ended is not None:
-            with contextlib.suppress(concurrent.futures.TimeoutError):
-                self._ended.result(seconds_to(self.queue.deadline))
+    def _time_is_up(self) -> None:
         self.queue.sweep()
         AsyncioTask.stop(self)
-        AsyncioTask.join(self)
-        self._left.report(self.logger)
+
+    def join(self) -> None:
+        """Wait until the workers have ended, and report what is left."""
+        super().join()
+        self._wind_up()
 
     # -- on the loop ------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -92,6 +91,7 @@ class AsyncioQueueTask(QueueWork, AsyncioTask):
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             self.queue.sweep()
+            self._left.report(self.logger)
 
     async def _work(self) -> None:
         self.queue.enlist()
@@ -206,11 +206,9 @@ async def _put(queue: WorkQueue, context: ExecuteContext) -> None:
     sleep = _Sleep()
     while not queue.offer(context, sleep.wake):
         try:
-            await sleep(queue.deadline - time.monotonic())
+            await sleep(inf)
         except BaseException:
             if not queue.withdraw(sleep.wake):
                 queue.pass_on()
             raise
-        if queue.withdraw(sleep.wake) and time.monotonic() >= queue.deadline:
-            raise queue.refusal()
         sleep = _Sleep()

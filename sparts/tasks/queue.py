@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sparts.context import ExecuteContext
 from sparts.errors import TaskError
 from sparts.futures import GONE, Ticket
-from sparts.tasks.queuework import QueueWork, seconds_to
+from sparts.tasks.queuework import QueueWork
 from sparts.workqueue import PriorityWorkQueue, UniqueWorkQueue, WorkQueue, new_nap
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class QueueTask(QueueWork):
 
     def __init__(self, service: "VService") -> None:
         super().__init__(service)
-        self._lock = threading.Lock()
         self._alive = 0
+        self._counting = threading.Lock()
 
     def initTask(self) -> None:
         """Make the queue.
@@ -62,14 +62,9 @@ class QueueTask(QueueWork):
         self.queue.close()
 
     def join(self) -> None:
-        """Wait until the workers have ended; report what was left when time is up."""
-        for thread in self.threads:
-            if thread is not threading.current_thread():
-                thread.join(seconds_to(self.queue.deadline))
-        self.queue.sweep()
-        self._left.report(self.logger)
+        """Wait until the workers have ended, and report what is left."""
         super().join()
-        self._left.report(self.logger)
+        self._wind_up()
 
     # -- in each worker ---------------------------------------------------------------------------
     def _runloop(self) -> None:
@@ -87,7 +82,7 @@ class QueueTask(QueueWork):
         self._end_worker()
 
     def _end_worker(self) -> None:
-        with self._lock:
+        with self._counting:
             self._alive -= 1
             last = self._alive == 0
         if last:  # perhaps by failures: who waits for what is left must hear that nobody runs it

@@ -19,18 +19,19 @@ from sparts.errors import NotRun, OptionError, TaskError
 from sparts.futures import GONE, LazyFuture, Ticket
 from sparts.options import option
 from sparts.vtask import VTask
-from sparts.workqueue import Leftovers, WorkQueue
+from sparts.workqueue import Deadline, Leftovers, WorkQueue
 
 if TYPE_CHECKING:
     from sparts.vservice import VService
 
-__all__ = ["QueueWork", "seconds_to"]
+__all__ = ["QueueWork"]
 
 #: Of the time that a stop may take, the part in which queued work is still begun; in the rest, what
 #: is left is reported and the other tasks end.
 _DRAIN_PART = 0.9
 #: Seconds: the first wait before another attempt, and the longest.
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.001, 1.0
+_FIGURES = [SampleType.AVG, SampleType.MAX, SampleType.MIN, SampleType.COUNT, SampleType.P99]
 #: How many items `map` has under way at most.
 _MAP_WINDOW = 1000
 
@@ -77,16 +78,7 @@ class QueueWork(VTask):
     n_failed = counter()
     n_unhandled = counter()
     #: Of each attempt, whatever its end.
-    execute_duration_ms = samples(
-        types=[
-            SampleType.AVG,
-            SampleType.MAX,
-            SampleType.MIN,
-            SampleType.COUNT,
-            SampleType.P99,
-        ],
-        windows=[60, 240],
-    )
+    execute_duration_ms = samples(types=_FIGURES, windows=[60, 240])
 
     #: Where work is put, an item or an ExecuteContext of one; there from ``initTask`` on.
     queue: WorkQueue
@@ -97,6 +89,7 @@ class QueueWork(VTask):
         self.queue_depth = CallbackCounter(self._depth)
         self._takes_context = True
         self._left = Leftovers()
+        self._deadline = Deadline(self._time_is_up)
 
     def initTask(self) -> None:
         """Make the queue.
@@ -197,7 +190,7 @@ class QueueWork(VTask):
 
     def _submit_until(self, item: Any, until: float) -> "Future[Any]":
         try:
-            return self._submit(item, True, seconds_to(until))
+            return self._submit(item, True, _seconds_to(until))
         except Full:
             raise TimeoutError(f"no room in {self.name} in time") from None
 
@@ -206,7 +199,7 @@ class QueueWork(VTask):
     ) -> Iterator[Any]:
         try:
             while pending:
-                result = pending[0].result(seconds_to(until))
+                result = pending[0].result(_seconds_to(until))
                 pending.popleft()
                 for item in itertools.islice(source, 1):
                     pending.append(self._submit_until(item, until))
@@ -253,7 +246,20 @@ class QueueWork(VTask):
 
     # -- the end ----------------------------------------------------------------------------------
     def _drain(self) -> None:
-        self.queue.drain(time.monotonic() + _DRAIN_PART * self.service.stop_timeout)
+        """A stop was asked for: have nothing tried again, and nothing begun when time is up."""
+        self.queue.drain()
+        self._deadline.begin(_DRAIN_PART * self.service.stop_timeout, f"{self.name}-deadline")
+
+    def _time_is_up(self) -> None:
+        """Let go of what was not begun, while there is time to say so."""
+        self.queue.sweep()
+        self._left.report(self.logger)
+
+    def _wind_up(self) -> None:
+        """The workers have ended: let go of what is left."""
+        self._deadline.end()
+        self.queue.sweep()
+        self._left.report(self.logger)
 
     def _leave(self, entries: list[Any]) -> None:
         """Fail the futures of *entries*, which will not be run, and keep them for the report."""
@@ -281,7 +287,7 @@ def _cancel(futures: "Iterable[Future[Any]]") -> None:
         future.cancel()
 
 
-def seconds_to(until: float) -> float | None:
+def _seconds_to(until: float) -> float | None:
     return None if until == inf else max(0.0, until - time.monotonic())
 
 

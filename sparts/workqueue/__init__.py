@@ -4,8 +4,17 @@ It knows no task and no thread of its own: :mod:`sparts.tasks.queue` puts those 
 """
 
 from sparts.workqueue.core import WorkQueue
+from sparts.workqueue.deadline import Deadline
 from sparts.workqueue.kinds import PriorityWorkQueue, UniqueWorkQueue
 from sparts.workqueue.left import Leftovers
 from sparts.workqueue.naps import nap, new_nap
 
-__all__ = ["Leftovers", "PriorityWorkQueue", "UniqueWorkQueue", "WorkQueue", "nap", "new_nap"]
+__all__ = [
+    "Deadline",
+    "Leftovers",
+    "PriorityWorkQueue",
+    "UniqueWorkQueue",
+    "WorkQueue",
+    "nap",
+    "new_nap",
+]

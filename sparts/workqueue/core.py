@@ -117,7 +117,7 @@ class WorkQueue(Intake):
         self._left([entry])
 
     def ring(self, now: float) -> None:
-        """The alarm is past: put in what is due; in a stop, let go of what waits or is too late."""
+        """The alarm is past: put in what is due, or in a stop let go of all that waits."""
         left: list[Any] = []
         with self._mutex:
             if self.draining:
@@ -133,23 +133,19 @@ class WorkQueue(Intake):
             self._mind()
         if left:
             self._left(left)
-        if now >= self.deadline:
-            self.sweep()
 
     # -- the end ----------------------------------------------------------------------------------
-    def drain(self, deadline: float) -> None:
-        """A stop was asked for: have nothing tried again, and begin nothing after *deadline*."""
+    def drain(self) -> None:
+        """A stop was asked for: have nothing tried again, and what waits for that let go of."""
         with self._mutex:
-            if not self.draining:
-                self.draining, self.deadline = True, deadline
-                self._set_alarm()
-                self._mind()
-                self._wake_producers()  # for the new deadline
+            self.draining = True
+            self._set_alarm()
+            self._mind()
 
     def close(self) -> None:
         """Take in nothing more. Consumers end when they find nothing to do."""
         with self._mutex:
-            self.drain(inf)
+            self.drain()
             if not self._closed:
                 self._closed, self._direct = True, False
                 # Never empty again, so that a put that is past its look at _direct comes to see.
@@ -163,8 +159,8 @@ class WorkQueue(Intake):
         with self._mutex:
             self.close()
             self._swept = True
-            self.alarm = inf
             left = self._take_items() + self._take_waiting()
+            self._set_alarm()
             self.enlist()  # so that join() returns only when that was told
         if left:
             self._left(left)
@@ -177,12 +173,10 @@ class WorkQueue(Intake):
             self._wake_sleeper()
 
     def _set_alarm(self) -> None:
-        if self._swept:
-            self.alarm = inf
-        elif self._waiting:
-            self.alarm = -inf if self.draining else min(self._waiting[0][0], self.deadline)
+        if self._waiting:
+            self.alarm = -inf if self.draining else self._waiting[0][0]
         else:
-            self.alarm = self.deadline
+            self.alarm = inf
 
     def _tell_joiners(self) -> None:
         if self._is_done():

@@ -52,8 +52,6 @@ class Intake:
         self._sleepers: list[Wake] = []
         self._producers: deque[Wake] = deque()
         self._closed = self._swept = False
-        #: The monotonic time after which nothing more is begun.
-        self.deadline = inf
         self._direct = maxsize <= 0 and not locked
         #: Take the next entry; IndexError if there is none.
         self.pop: Callable[[], Any] = self._pop
@@ -71,7 +69,7 @@ class Intake:
     def put(self, item: Any, block: bool | None = None, timeout: float | None = None) -> None:
         """Put *item*, waiting for room up to *timeout* seconds (None: for ever) if *block*.
 
-        By default *block* is what ``reject`` says not to. At the stop's deadline a wait ends.
+        By default *block* is what ``reject`` says not to. The wait ends when the queue closes.
 
         :raises queue.Full: there was no room.
         :raises NotRun: the consumers were stopped.
@@ -168,13 +166,13 @@ class Intake:
         lock = new_nap()
         while not self.offer(item, lock.release):
             try:
-                woken = nap(lock, min(until, self.deadline) - time.monotonic())
+                woken = nap(lock, until - time.monotonic())
             except BaseException:  # ^C in the main thread
                 if not self.withdraw(lock.release):
                     self.pass_on()
                 raise
             if not woken and self.withdraw(lock.release):
-                raise self._full() if until <= self.deadline else self.refusal()
+                raise self._full()
             if not woken:
                 lock.acquire()  # it was, just now
 
