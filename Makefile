@@ -40,6 +40,7 @@ format: $(VENV)/.developed
 
 typing: $(VENV)/.developed
 	$(RUN) -m mypy --strict
+	$(RUN) -m mypy --strict tests benchmarks
 
 imports: $(VENV)/.developed
 	$(VENV)/bin/lint-imports
