@@ -4,12 +4,13 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparts.errors import OptionError, SpartsError, nearest
+from sparts.declarations import default_values, fill, set_option
+from sparts.errors import DependencyError, OptionError, SpartsError
 from sparts.hooks import hook_classes
-from sparts.options import HasOptions, Option
+from sparts.options import HasOptions
 from sparts.tasklist import Tasks
 from sparts.vtask import REGISTERED
 
@@ -21,11 +22,19 @@ __all__ = [
     "build_parser",
     "fill",
     "guarded",
+    "list_tasks",
     "new_parser",
     "parse",
     "seconds",
+    "selected",
     "set_option",
 ]
+
+
+#: What instances have that is no attribute of the class, and what tasks of ours make an option.
+_OF_INSTANCES = {"hooks", "lifecycle", "logger", "options", "service", "tasks", "threads"}
+_MAY_BE_OPTIONS = {"workers"}
+_TAKEN: dict[type, set[str]] = {}
 
 
 def seconds(text: str) -> float:
@@ -38,7 +47,21 @@ def seconds(text: str) -> float:
 
 def all_tasks(service: "type[VService]") -> Tasks:
     """The task classes of *service*, with the registered ones and all dependencies, in order."""
+    for name, value in (("ALL_TASKS", service.ALL_TASKS), ("TASKS", service.TASKS)):
+        if not isinstance(value, (list, tuple)):
+            raise DependencyError(f"{service.__name__}.{name} is {value!r}; write a list of tasks")
     return Tasks([*service.ALL_TASKS, *service.TASKS, *REGISTERED.classes])
+
+
+def selected(tasks: Tasks, names: Sequence[str] | None) -> Tasks:
+    """Those of *tasks* that ``--tasks`` names, with what they depend on; all without names.
+
+    :raises OptionError: there is no task of such a name.
+    """
+    try:
+        return tasks.select(names) if names else tasks
+    except KeyError as error:
+        raise OptionError(f"--tasks: {error.args[0]}") from None
 
 
 # -- building the parser ------------------------------------------------------------------------
@@ -79,7 +102,7 @@ def build_parser(service: "type[VService]") -> argparse.ArgumentParser:
     """
     parser = service._makeArgumentParser()
     tasks = all_tasks(service)
-    defaults = _defaults(service, tasks)
+    defaults = default_values(service, tasks)
     owners: dict[str, str] = {}
     for owner in (service, *hook_classes(service)):
         _add(parser, owner, owners, defaults)
@@ -99,6 +122,11 @@ def _add(
 ) -> None:
     for each in owner._declaredOptions():
         flag, dest = each.flag(owner), owner._optionDest(each)
+        if each.attribute in _taken(owner):
+            raise OptionError(
+                f"{owner.__name__}.{each.attribute} is an option where sparts has an attribute of "
+                f"its own; write {each.attribute}_ = option(name={each.attribute!r}, ...)"
+            )
         over = {"default": defaults[dest]} if dest in defaults else {}
         other = owners.setdefault(flag, owner.__name__)
         if other is not owner.__name__:
@@ -112,60 +140,24 @@ def _add(
             raise OptionError(f"{owner.__name__}: {error}; give it another name") from None
 
 
+def _taken(owner: type[HasOptions]) -> set[str]:
+    """The names of what a service, a task or a hook has, beside its options."""
+    base: type[HasOptions] = next(
+        each
+        for each in owner.__mro__
+        if issubclass(each, HasOptions)
+        and each.__module__ in ("sparts.vservice", "sparts.vtask", "sparts.hooks")
+    )
+    found = _TAKEN.get(base)
+    if found is None:
+        members = {name for each in base.__mro__ for name in vars(each)}
+        options = {each.attribute for each in base._declaredOptions()}
+        found = _TAKEN[base] = (members | _OF_INSTANCES) - options - _MAY_BE_OPTIONS
+    return found
+
+
 def _first_line(doc: str | None) -> str | None:
     return doc.strip().splitlines()[0] if doc and doc.strip() else None
-
-
-def _owners(service: "type[VService]", tasks: Tasks) -> Iterator[type[HasOptions]]:
-    yield service
-    yield from hook_classes(service)
-    yield from tasks.classes
-
-
-def _declared(
-    service: "type[VService]", tasks: Tasks
-) -> dict[str, tuple[type[HasOptions], Option]]:
-    return {
-        owner._optionDest(each): (owner, each)
-        for owner in _owners(service, tasks)
-        for each in owner._declaredOptions()
-    }
-
-
-def _defaults(service: "type[VService]", tasks: Tasks) -> dict[str, Any]:
-    """What ``DEFAULTS`` (a subclass's over its bases') and ``DEFAULT_PORT`` say, by option."""
-    merged: dict[str, Any] = {}
-    for base in reversed(service.__mro__):
-        merged.update(vars(base).get("DEFAULTS", {}))
-    if not merged and not hasattr(service, "DEFAULT_PORT"):
-        return merged
-    known = _declared(service, tasks)
-    for name in merged:
-        if name not in known:
-            raise OptionError(
-                f"{service.__name__}.DEFAULTS: no task has an option {name!r}{nearest(name, known)}"
-            )
-    if hasattr(service, "DEFAULT_PORT"):
-        merged.setdefault(_port_option(service, known), service.DEFAULT_PORT)
-    return merged
-
-
-def _port_option(
-    service: "type[VService]", known: dict[str, tuple[type[HasOptions], Option]]
-) -> str:
-    ports = {
-        dest: owner.__name__
-        for dest, (owner, each) in known.items()
-        if each.name == "port" and owner is not service
-    }
-    if len(ports) == 1:
-        return next(iter(ports))
-    port = getattr(service, "DEFAULT_PORT", None)
-    having = f"{', '.join(ports.values())} have one each" if ports else "none of its tasks has one"
-    raise OptionError(
-        f"{service.__name__}.DEFAULT_PORT needs exactly one task with a port option, but {having}; "
-        f"use DEFAULTS = {{'{next(iter(ports), 'task_port')}': {port!r}}}"
-    )
 
 
 # -- using it -----------------------------------------------------------------------------------
@@ -179,7 +171,11 @@ def parse(service: "type[VService]", argv: Sequence[str]) -> argparse.Namespace:
     options, extra = parser.parse_known_args(argv)
     if extra:
         parser.error(f"unrecognized arguments: {' '.join(extra)}{_nearest_flag(parser, extra)}")
-    _check_tasks(service, parser, getattr(options, "tasks", None))
+    list_tasks(service, options)
+    try:
+        selected(all_tasks(service), options.tasks)
+    except OptionError as error:
+        parser.error(str(error))
     return options
 
 
@@ -194,46 +190,15 @@ def _nearest_flag(parser: argparse.ArgumentParser, extra: Sequence[str]) -> str:
     return ""
 
 
-def _check_tasks(
-    service: "type[VService]", parser: argparse.ArgumentParser, names: list[str] | None
-) -> None:
-    if names is None:
-        return
-    tasks = all_tasks(service)
-    if not names:
-        print("Tasks:", *(f"  {task.__name__}" for task in tasks.classes), sep="\n")
-        raise SystemExit(1)
-    try:
-        tasks.select(names)
-    except KeyError as error:
-        parser.error(f"--tasks: {error.args[0]}")
+def list_tasks(service: "type[VService]", options: argparse.Namespace) -> None:
+    """List the tasks if ``--tasks`` was given without names.
 
-
-def fill(service: "type[VService]", tasks: Tasks, options: argparse.Namespace) -> None:
-    """Give the options that *options* lacks, as one made by hand may, their defaults."""
-    values = vars(options)
-    missing = [
-        (dest, owner, each)
-        for dest, (owner, each) in _declared(service, tasks).items()
-        if dest not in values
-    ]
-    if missing:
-        defaults = _defaults(service, tasks)
-        for dest, owner, each in missing:
-            default = defaults.get(dest, each.default_for(owner))
-            values[dest] = each.convert(default, owner)
-
-
-def set_option(service: "VService", name: str, value: Any) -> None:
-    """Set the option *name* of *service*, converted if it is a declared one.
-
-    :raises OptionError: the value is not of the declared type.
+    :raises SystemExit: with status 1, having listed them.
     """
-    found = _declared(type(service), service.tasks).get(name)
-    if found is not None:
-        owner, declared = found
-        value = declared.convert(value, owner)
-    setattr(service.options, name, value)
+    if getattr(options, "tasks", None) == []:
+        names = [task.__name__ for task in all_tasks(service).classes] or ["(none)"]
+        print("Tasks:", *(f"  {name}" for name in names), sep="\n")
+        raise SystemExit(1)
 
 
 def guarded(run: Callable[[], object], name: str) -> None:

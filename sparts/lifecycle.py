@@ -14,9 +14,6 @@ from sparts.errors import LifecycleError, SpartsError
 
 __all__ = ["MOVES", "Failure", "Lifecycle", "State", "exit_status"]
 
-#: The exit status when tasks outlived the stop's deadline (EX_SOFTWARE of sysexits.h).
-STATUS_OVERRUN = 70
-
 
 class State(enum.Enum):
     """Where a service stands in its life."""
@@ -70,7 +67,7 @@ class Lifecycle:
     def __init__(self, logger: logging.Logger) -> None:
         # Re-entrant: a user's signal handler may call stop() while this thread holds it.
         self._changed = threading.Condition(threading.RLock())
-        self._logger = logger
+        self.logger = logger
         self._state = State.NEW
         self._stop_requested = False
         self._failure: Failure | None = None
@@ -138,7 +135,7 @@ class Lifecycle:
         try:
             listener(*arguments)
         except Exception:
-            self._logger.exception("A listener failed %s", when)
+            self.logger.exception("A listener failed %s", when)
 
     def fail(self, source: str, error: BaseException) -> bool:
         """Record a failure and ask for a stop; True if it was the first."""

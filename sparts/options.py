@@ -5,7 +5,9 @@ name ``http_port`` and the attribute ``task.port``; a service's option has no pr
 """
 
 import argparse
+import re
 from collections.abc import Callable, Iterator, Sequence
+from types import NoneType
 from typing import Any, ClassVar, Literal, TypeVar, cast, overload
 
 from sparts.errors import OptionError
@@ -36,6 +38,8 @@ class Option:
 
     def __set_name__(self, owner: type, attribute: str) -> None:
         self.name = self.name or attribute
+        #: The name of the attribute that it is.
+        self.attribute = attribute
 
     @property
     def is_flag(self) -> bool:
@@ -57,7 +61,14 @@ class Option:
         default = self.default(owner) if callable(self.default) else self.default
         if default is None and self.is_flag:
             return self.action == "store_false"
-        return self.convert(default, owner) if isinstance(default, str) else default
+        plain = isinstance(default, str) or (self.nargs is not None and _has_text(default))
+        return self.convert(default, owner) if plain else default
+
+    def is_text(self, owner: "type[HasOptions]") -> bool:
+        """Whether a text is a value of it as it stands, as far as can be told."""
+        if isinstance(self.type, type):
+            return issubclass(self.type, str)
+        return not self.is_flag and isinstance(self.default_for(owner), (str, NoneType))
 
     def convert(self, value: Any, owner: "HasOptions | type[HasOptions]") -> Any:
         """*value* as the declared type.
@@ -68,7 +79,9 @@ class Option:
             return None
         try:
             converted = self._converted(value)
-        except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        except argparse.ArgumentTypeError as error:
+            raise OptionError(f"{self.flag(owner)}: {error}") from None
+        except (ValueError, TypeError) as error:
             wanted = "boolean" if self.is_flag else getattr(self.type, "__name__", self.type)
             raise OptionError(f"{self.flag(owner)}: {value!r} is not {wanted} ({error})") from None
         for one in converted if self.nargs is not None else (converted,):
@@ -97,12 +110,18 @@ class Option:
         """The command line's flag, ``--http-port``."""
         return "--" + "-".join(filter(None, (owner._optionPrefix(), self.name))).replace("_", "-")
 
+    def _help(self) -> str | None:
+        """The help, where a lone % is one: argparse would take it for a mark of its own."""
+        if self.help is None or "%%" in self.help:
+            return self.help
+        return _MARK.sub("%%", self.help)
+
     def add_to(
         self, group: argparse._ActionsContainer, owner: "type[HasOptions]", **over: Any
     ) -> argparse.Action:
         """Add it to an argparse parser or group; ``default=`` in *over* wins over the class's."""
         keywords: dict[str, Any] = {k: v for k, v in self.settings.items() if v is not None}
-        keywords.update(dest=owner._optionDest(self), help=self.help, action=self.action)
+        keywords.update(dest=owner._optionDest(self), help=self._help(), action=self.action)
         if not self.is_flag:
             keywords.update(type=self.type, nargs=self.nargs, choices=self.choices)
         if "default" in over:
@@ -111,6 +130,13 @@ class Option:
         keywords = {k: v for k, v in keywords.items() if v is not None}
         keywords["default"] = over["default"] if "default" in over else self.default_for(owner)
         return group.add_argument(self.flag(owner), **keywords)
+
+
+_MARK = re.compile(r"%(?!\(\w+\)[sd])(?!%)")
+
+
+def _has_text(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and any(isinstance(each, str) for each in values)
 
 
 def boolean(value: Any) -> bool:

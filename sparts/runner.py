@@ -6,8 +6,6 @@ message there. So a signal is heard in every phase, also while a task hangs in i
 a stop that takes too long is ended from outside.
 """
 
-import logging
-import os
 import queue
 import signal
 import threading
@@ -15,8 +13,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sparts.errors import LifecycleError, TaskError
-from sparts.lifecycle import STATUS_OVERRUN, State
+from sparts.errors import LifecycleError, SpartsError, TaskError
+from sparts.lastwords import PATIENCE, STATUS_OVERRUN, end_process, say
+from sparts.lifecycle import State, exit_status
 from sparts.logs import thread_stacks
 from sparts.signals import Signals
 
@@ -27,8 +26,6 @@ __all__ = ["Runner"]
 
 STATUS_INTERRUPTED = 128 + signal.SIGINT
 _STOP, _ENDED, _DONE = "stop", "ended", "done"
-#: Seconds that the last log lines may take before a process ends that cannot stop.
-_LAST_WORDS = 0.5
 
 
 class Runner:
@@ -42,6 +39,7 @@ class Runner:
         self._service = service
         self._foreground = foreground
         self._ending = False
+        self._status = 0
         self._mail: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._flow = threading.current_thread()
         self._guard = threading.Thread(
@@ -56,7 +54,7 @@ class Runner:
             self._run_all()
             self._mail.put(_DONE)
             self._guard.join()
-        return self._service.exit_status
+        return self._status
 
     def start(self) -> threading.Thread:
         """Run in a thread of its own; the thread returned ends when the service has."""
@@ -75,18 +73,32 @@ class Runner:
 
     def _run_all(self) -> None:
         while True:
-            self._live(self._service)
+            old = self._service
+            self._live(old)
             self._mail.put(_ENDED)
-            if not self._service.restarting or self._is_ending():
+            self._status = old.exit_status
+            if not old.restarting or self._is_ending() or not self._renew(old):
                 return
-            self._service = self._service.renew()
-            if self._foreground:
-                self._service.initLogging()
-            if self._is_ending():  # a signal came while there was no instance to hear it
+            if self._is_ending() or not old.restarting:  # a stop came between the two instances
                 self._service.stop()
 
     def _is_ending(self) -> bool:
         return self._ending
+
+    def _renew(self, old: "VService") -> bool:
+        """Put a fresh instance in the place of *old*; False if it cannot be made."""
+        try:
+            self._service = old.renew()
+        except Exception as error:
+            old.logger.error("Cannot restart", exc_info=error)
+            self._status = exit_status(error)
+            return False
+        if self._foreground:
+            try:
+                self._service.initLogging()
+            except SpartsError as error:
+                self._service.logger.error("%s; the log goes on as it was", error)
+        return True
 
     # -- one life, in the flow thread -------------------------------------------------------------
     def _live(self, service: "VService") -> None:
@@ -158,36 +170,36 @@ class Runner:
             else:
                 interrupts += mail == signal.SIGINT
                 if interrupts > 1:
-                    self._exit(STATUS_INTERRUPTED, lambda: self._log_second(self._service))
+                    self._exit(STATUS_INTERRUPTED, self._log_second)
                 self._on_signal(mail)
         if self._flow is not threading.main_thread():
-            self._flow.join(_LAST_WORDS)
+            self._flow.join(PATIENCE)
         return None
 
     def _on_signal(self, signum: int) -> None:
-        service = self._service
+        logger = self._service.logger
         if signum == signal.SIGUSR1:
-            service.logger.warning("SIGUSR1 Received!  Threads:\n%s", thread_stacks())
+            say(lambda: logger.warning("SIGUSR1 Received!  Threads:\n%s", thread_stacks()))
         elif signum == signal.SIGHUP:
-            service.logger.info("SIGHUP Received!  Restarting...")
-            service.restart()
+            say(lambda: logger.info("SIGHUP Received!  Restarting..."))
+            self._service.restart()
         else:
             self._ending = True
             name = "KeyboardInterrupt" if signum == signal.SIGINT else signal.Signals(signum).name
-            self._log_stop(service, name)
+            say(lambda: self._log_stop(self._service, name))
             self._service.stop()
 
     def _log_stop(self, service: "VService", why: str) -> None:
         service.logger.info("%s Received!  Stopping Tasks...", why)
 
-    def _log_second(self, service: "VService") -> None:
-        service.logger.error("Second KeyboardInterrupt; ending at once")
+    def _log_second(self) -> None:
+        self._service.logger.error("Second KeyboardInterrupt; ending at once")
 
     def _overrun(self) -> None:
         service = self._service
         if self._foreground:
             self._exit(STATUS_OVERRUN, lambda: self._report(service))
-        self._report(service)
+        say(lambda: self._report(service))
         life = service.lifecycle
         life.fail("the stop", TaskError(f"not done within {service.stop_timeout:g} s"))
         if life.state is not State.STOPPING:
@@ -205,7 +217,7 @@ class Runner:
         )
         for task in alive:
             stack = task.stacks()
-            if current and task is current[0] and current[1] != "join":
+            if current and task is current[0] and (current[1] != "join" or not stack):
                 stack += f"In {task.name}.{current[1]}(), {self._flow_stack()}"
             service.logger.error("%s is still alive after %.1f s\n%s", task.name, task.age, stack)
         if not alive:
@@ -214,15 +226,9 @@ class Runner:
     def _flow_stack(self) -> str:
         return thread_stacks([self._flow])
 
-    def _exit(self, status: int, say: Callable[[], None]) -> None:
-        """End the process now; the last words go in a thread, as the log itself may be stuck."""
-
+    def _exit(self, status: int, speak: Callable[[], None]) -> None:
         def last_words() -> None:
-            say()
+            speak()
             self._service.hooks.stopped(self._service)
-            logging.shutdown()
 
-        thread = threading.Thread(target=last_words, daemon=True)
-        thread.start()
-        thread.join(_LAST_WORDS)
-        os._exit(status)
+        end_process(status, last_words)

@@ -1,5 +1,6 @@
 """The signals that a service hears: told at once, whatever the main thread is about."""
 
+import atexit
 import os
 import signal
 import threading
@@ -39,7 +40,7 @@ class Signals:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
                 continue  # under nohup
-            self._old[signum] = signal.signal(signum, _heard)
+            self._old[signum] = _before[signum] = signal.signal(signum, _heard)
 
     def _listen(self) -> None:
         while True:
@@ -59,6 +60,8 @@ class Signals:
             return
         for signum, handler in self._old.items():
             signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+        _before.clear()
+        atexit.register(_be_deaf)
         signal.set_wakeup_fd(self._old_fd)
         os.set_blocking(self._write, True)
         os.write(self._write, b"\0")
@@ -71,10 +74,25 @@ def _heard(signum: int, frame: FrameType | None) -> None:
     """Stand for a signal that the thread hears of: with a handler it does not end the process."""
 
 
+def _be_deaf() -> None:
+    """While Python ends, another SIGTERM must not turn a graceful end into a death by signal."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(signum, signal.SIG_IGN)
+
+
+#: The handlers from before, while ours are in their place.
+_before: dict[int, Any] = {}
+
+
 def _not_in_child() -> None:
-    """Keep a forked child from writing its signals to the pipe that it shares with its parent."""
-    if signal.getsignal(signal.SIGTERM) is _heard:
+    """Give a forked child its handlers back: it has our pipe, and no thread that reads it."""
+    if _before:
         signal.set_wakeup_fd(-1)
+    for signum, handler in _before.items():
+        if signal.getsignal(signum) is _heard:
+            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+    _before.clear()
 
 
 os.register_at_fork(after_in_child=_not_in_child)

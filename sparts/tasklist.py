@@ -1,5 +1,6 @@
 """The tasks of a service: dependency order for create, init and start, its reverse for the end."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -18,10 +19,7 @@ Failed = Callable[["VTask", BaseException], object]
 
 
 def dependencies(cls: TaskClass) -> list[Any]:
-    """What *cls* depends on: its own ``DEPS`` and those of its bases, each once.
-
-    So a subclass that names what else it needs does not lose what its base cannot do without.
-    """
+    """What *cls* depends on: its own ``DEPS`` and those of its bases, each once."""
     found: list[Any] = []
     for base in reversed(cls.__mro__):
         declared = vars(base).get("DEPS", ())
@@ -126,7 +124,7 @@ class Tasks:
     def _class_named(self, name: str) -> TaskClass:
         if name not in self._classes:
             known = ", ".join(self._classes) or "none"
-            raise KeyError(f"no task {name!r}{nearest(name, self._classes)}; tasks: {known}")
+            raise KeyError(f"no task {name!r}{nearest(name, self._classes)} (tasks: {known})")
         return self._classes[name]
 
     # -- the life ---------------------------------------------------------------------------------
@@ -134,6 +132,8 @@ class Tasks:
         """Make an instance of every class, in order."""
         for name, cls in tuple(self._classes.items()):
             self._instances[name] = cls(service)
+            if "threads" not in vars(self._instances[name]):
+                raise TaskError(f"{name}.__init__() did not call super().__init__(service); add it")
         self._found.clear()
 
     def init(self, until: Callable[[], bool] = bool) -> None:
@@ -257,7 +257,7 @@ class Tasks:
         if task is None:
             name = key if isinstance(key, str) else key.__name__
             known = ", ".join(self._instances) or "none"
-            raise KeyError(f"no task {name!r}{nearest(name, self._instances)}; tasks: {known}")
+            raise KeyError(f"no task {name!r}{nearest(name, self._instances)} (tasks: {known})")
         return task
 
     def __getattr__(self, name: str) -> Any:
@@ -289,11 +289,9 @@ class Tasks:
 def _release(task: "VTask") -> None:
     """Stop a task whose ``initTask`` failed half-way, to let go of what it had made by then."""
     if task.initialised:
-        try:
+        with contextlib.suppress(Exception):  # what it would stop may never have been made
             task.stop()
             task.join()
-        except Exception:  # what it was to stop may never have been made
-            task.logger.debug("Cannot stop what is half initialised", exc_info=True)
 
 
 def _where(cls: type) -> str:

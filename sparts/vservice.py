@@ -14,6 +14,7 @@ from sparts.counters import HasCounters
 from sparts.errors import SpartsError
 from sparts.exports import HasExportedValues, HasWarnings
 from sparts.hooks import Hook, Hooks
+from sparts.lastwords import watch_exit
 from sparts.lifecycle import Lifecycle, State
 from sparts.options import HasOptions, option
 from sparts.runner import Runner
@@ -45,6 +46,9 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
     REGISTER_SIGNAL_HANDLERS: ClassVar[bool] = True
     #: Hooks beside the default ones, as classes or ``"module:attr"``.
     HOOKS: ClassVar[list[str | type[Hook]]] = []
+
+    #: Whether it was run by ``initFromCLI``, so that the process is to end when it has.
+    _owns_process: ClassVar[bool] = False
 
     _only_tasks: list[str] | None = option(
         name="tasks",
@@ -94,7 +98,8 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
         self.launched = False
         #: Whether a fresh instance follows this one's end.
         self.restarting = False
-        self.tasks = tasks.select(self._only_tasks) if self._only_tasks else tasks
+        self._successor: VService | None = None
+        self.tasks = cli.selected(tasks, self._only_tasks)
         self.preprocessOptions()
 
     # -- the ways in ------------------------------------------------------------------------------
@@ -104,7 +109,13 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
 
         Ends the process, with a non-zero status, after a failure or a wrong option.
         """
-        cli.guarded(lambda: cls.initFromOptions(cli.parse(cls, sys.argv[1:]), name), cls.__name__)
+
+        def run() -> None:
+            options = cli.parse(cls, sys.argv[1:])
+            cls._owns_process = True
+            cls.initFromOptions(options, name)
+
+        cli.guarded(run, cls.__name__)
 
     @classmethod
     def initFromOptions(cls, ns: argparse.Namespace, name: str | None = None) -> None:
@@ -112,6 +123,7 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
 
         :raises SystemExit: it failed; the code is the exit status.
         """
+        cli.list_tasks(cls, ns)
         hooks = Hooks.of(cls, ns)
 
         def run() -> int:
@@ -120,6 +132,8 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
             if name is not None:
                 service.name = name
             service.initLogging()
+            if cls._owns_process:
+                watch_exit(service.logger, service.stop_timeout)
             return Runner(service, foreground=True).run()
 
         status = hooks.launch(cls, name or cls.__name__, run)
@@ -166,6 +180,10 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
     @name.setter
     def name(self, name: str) -> None:
         self._name = name
+        self.lifecycle.logger = self.logger
+        for task in self.getChildren().values():
+            if isinstance(task, VTask):
+                task.logger = logging.getLogger(f"{name}.{task.name}")
 
     @property
     def logger(self) -> logging.Logger:
@@ -175,7 +193,7 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
     @property
     def loglevel(self) -> int:
         """``--level`` as the number that :mod:`logging` knows."""
-        return logging.getLevelNamesMapping()[self.level]
+        return logging.getLevelNamesMapping()[self.level.upper()]
 
     # -- the end ----------------------------------------------------------------------------------
     @property
@@ -183,15 +201,22 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
         return self.lifecycle.stop_requested
 
     def stop(self) -> None:
-        """Ask the service to stop and return at once; in every phase, from any thread."""
+        """Ask the service to stop and return at once; in every phase, from any thread.
+
+        After a restart it is the fresh instance that is asked.
+        """
         self.restarting = False
         self.lifecycle.request_stop()
+        if self._successor is not None:
+            self._successor.stop()
 
     shutdown = stop
 
     def restart(self) -> None:
         """Ask for a stop and a fresh instance with the same options; a stop under way goes on."""
-        if not self._stop:
+        if self._successor is not None:
+            self._successor.restart()
+        elif not self._stop:
             self.restarting = True
             self.lifecycle.request_stop()
 
@@ -199,6 +224,7 @@ class VService(HasOptions, HasCounters, HasWarnings, HasExportedValues):
         """A fresh instance with the options that this one was given."""
         fresh = type(self)(copy.copy(self._given))
         fresh.name, fresh.hooks, fresh.launched = self.name, self.hooks, True
+        self._successor = fresh
         return fresh
 
     def join(self, timeout: float | None = None) -> bool:

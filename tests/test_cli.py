@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sparts import cli
-from sparts.errors import MissingExtra, SpartsError
+from sparts.errors import DependencyError, MissingExtra, OptionError, SpartsError
 from sparts.vservice import VService
 from sparts.vtask import VTask
 
@@ -48,6 +48,24 @@ def test_tasks_selects(capsys: pytest.CaptureFixture[str]) -> None:
         cli.parse(Shop, ["--tasks", "Wob"])
     assert 2 == caught.value.code
     assert "--tasks: no task 'Wob'; did you mean 'Web'" in capsys.readouterr().err
+
+
+def test_tasks_in_a_namespace(capsys: pytest.CaptureFixture[str]) -> None:
+    """initFromOptions heeds --tasks as the command line does."""
+    with pytest.raises(SystemExit) as caught:
+        Shop.initFromOptions(argparse.Namespace(tasks=[]))
+    assert 1 == caught.value.code
+    assert "Web" in capsys.readouterr().out
+    with pytest.raises(OptionError, match="no task 'Wob'"):
+        Shop(argparse.Namespace(tasks=["Wob"]))
+
+
+@pytest.mark.parametrize("wrong", [Store, "Store", None])
+def test_all_tasks_is_a_list(wrong: Any) -> None:
+    """ALL_TASKS that is no list is an error that says so."""
+    service = type("Wrong", (VService,), {"ALL_TASKS": wrong})
+    with pytest.raises(DependencyError, match=r"Wrong\.ALL_TASKS is .*; write a list of tasks"):
+        cli.parse(service, [])
 
 
 def test_every_service_has_these_options() -> None:

@@ -22,8 +22,8 @@ STANDARD = """
     traceback types typing warnings weakref
 """.split()
 OURS = """
-    cli context counters declared errors exports hooks lifecycle logs options percentiles runner
-    samples series signals tasklist vservice vtask
+    cli context counters declarations declared errors exports hooks lastwords lifecycle logs
+    options percentiles runner samples series signals tasklist vservice vtask
 """.split()
 #: What only the task modules built on them may load.
 LIBRARIES = "asyncio cronsim daemon dbus gevent thrift tornado twisted uvloop watchfiles".split()

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sparts.errors import LifecycleError, OptionError, SpartsError
-from sparts.lifecycle import MOVES, STATUS_OVERRUN, Failure, Lifecycle, State, exit_status
+from sparts.lastwords import STATUS_OVERRUN
+from sparts.lifecycle import MOVES, Failure, Lifecycle, State, exit_status
 
 DEADLINE = 10.0
 NEW, STARTING, RUNNING = State.NEW, State.STARTING, State.RUNNING

@@ -290,7 +290,59 @@ def test_get_and_set_option() -> None:
     assert [1] == service.getOption("own")
 
 
+@pytest.mark.parametrize("name", ["name", "stop", "options", "logger"])
+def test_a_name_that_is_taken(name: str) -> None:
+    """An option that would hide what every task has is refused, with the way to write it."""
+    shadow = type("Shadow", (VTask,), {name: option(type=int, default=1)})
+    service = type("Shadowed", (VService,), {"ALL_TASKS": [shadow]})
+    with pytest.raises(OptionError, match=rf"Shadow\.{name} is .* option\(name='{name}'"):
+        service._buildArgumentParser()
+    kept = type("Kept", (VTask,), {f"{name}_": option(name=name, type=int, default=1)})
+    service = type("Keeps", (VService,), {"ALL_TASKS": [kept]})
+    assert 5 == getattr(
+        service(cli.parse(service, [f"--Kept-{name}", "5"])).options, f"Kept_{name}"
+    )
+
+
+def test_a_percent_sign_in_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """A % in help that stands for itself is shown, beside marks that stand for values."""
+
+    class Sure(VService):
+        rate: int = option(type=int, default=3, help="100% sure, %(default)s%")
+
+    with pytest.raises(SystemExit):
+        cli.parse(Sure, ["-h"])
+    assert "100% sure, 3%" in capsys.readouterr().out
+
+
+def test_own_port_option() -> None:
+    """DEFAULT_PORT is left to a service that has the port option itself."""
+
+    class Own(VService):
+        DEFAULT_PORT = 80
+        port: int = option(type=int, default=lambda cls: cls.DEFAULT_PORT)
+
+    assert 80 == Own(cli.parse(Own, [])).port
+
+
+def test_list_default_is_converted() -> None:
+    """With nargs every element of a default is converted."""
+
+    class Listing(VService):
+        sizes: list[int] = option(type=int, nargs="+", default=["1", "2"])
+
+    assert [1, 2] == Listing(cli.parse(Listing, [])).sizes
+
+
+def test_text_in_a_namespace_made_by_hand() -> None:
+    """What a namespace made by hand has as text is converted, or refused."""
+    service = Service(argparse.Namespace(stop_timeout="5", fetch_all_port="81", level="debug"))
+    assert (5.0, 81, 10) == (service.stop_timeout, service.options.fetch_all_port, service.loglevel)
+    with pytest.raises(OptionError, match="--stop-timeout"):
+        Service(argparse.Namespace(stop_timeout="soon"))
+
+
 def test_flag_with_a_type() -> None:
     """A store_true option with a type contradicts itself."""
     with pytest.raises(OptionError, match="store_true takes no value"):
-        option(name="x", action="store_true", type=int)  # type: ignore[call-overload]
+        option(name="x", action="store_true", type=int)

@@ -1,5 +1,6 @@
 """The runner: a service as a process of its own, under signals, failures and deadlines."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -393,3 +394,128 @@ def _switches(pid: int) -> int:
             if "ctxt_switches" in line:
                 total += int(line.split()[1])
     return total
+
+
+def test_a_stuck_log_does_not_hold_up_the_end(run: Run) -> None:
+    """With a stderr that nobody reads, SIGTERM still ends the process by its deadline."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    code = (
+        PRELUDE
+        + """
+class MyService(VService):
+    ALL_TASKS = [Loop]
+    DEFAULT_LOGLEVEL = "INFO"
+    def initService(self):
+        os.close(int(sys.argv.pop()))
+sys.argv, started = sys.argv[:-1], sys.argv[-1:]
+VService.initService = lambda self: os.close(int(started[0]))
+del MyService.initService
+MyService.initFromCLI()
+"""
+    )
+    alive, started = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--stop-timeout", "0.3", str(started)],
+        stderr=writer,
+        pass_fds=[started],
+    )
+    os.close(started)
+    os.read(alive, 1)  # at its end the service starts
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert 70 == process.wait(10)
+    finally:
+        process.kill()
+        process.wait()
+        for descriptor in (reader, writer, alive):
+            os.close(descriptor)
+
+
+def test_a_thread_of_the_program_does_not_hold_up_the_end(run: Run) -> None:
+    """A thread that is no daemon and never ends is named, and the process ended with 70."""
+    program = run(
+        """
+        class Starts(Loop):
+            def start(self):
+                super().start()
+                threading.Thread(target=threading.Event().wait, name="forgotten").start()
+        class MyService(VService):
+            ALL_TASKS = [Starts]
+        MyService.initFromCLI()
+        """,
+        "--stop-timeout",
+        "0.2",
+    )
+    program.expect(STARTED)
+    program.kill(signal.SIGTERM)
+    assert 70 == program.end()
+    assert "shut down gracefully" in program.log
+    assert "not the process, after 0.2 s (--stop-timeout): forgotten" in program.log
+
+
+def test_a_forked_child_has_its_signals_back(run: Run) -> None:
+    """A child that a task forks dies of SIGTERM, as any process does."""
+    program = run(
+        """
+        import signal
+        class Forks(Loop):
+            def _runloop(self):
+                reader, writer = os.pipe()
+                pid = os.fork()
+                if pid == 0:
+                    os.write(writer, b"x")
+                    time.sleep(60)
+                    os._exit(0)
+                os.read(reader, 1)
+                os.kill(pid, signal.SIGTERM)
+                self.logger.info("child: %s", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        class MyService(VService):
+            ALL_TASKS = [Forks]
+        MyService.initFromCLI()
+        """
+    )
+    assert "child: -15" in program.expect("child:")
+    program.kill(signal.SIGTERM)
+    assert 0 == program.end()
+
+
+def test_a_restart_survives_a_log_that_is_gone(run: Run, tmp_path: os.PathLike[str]) -> None:
+    """SIGHUP with a log file that cannot be opened anew says so in the old one, and goes on."""
+    folder = os.path.join(tmp_path, "logs")
+    os.mkdir(folder)
+    path = os.path.join(folder, "log")
+    program = run(EMPTY, "--logfile", path)
+    _wait_for(path, STARTED)
+    os.rename(folder, folder + ".old")
+    old = os.path.join(folder + ".old", "log")
+    program.kill(signal.SIGHUP)
+    _wait_for(old, "the log goes on as it was")
+    program.kill(signal.SIGTERM)
+    assert 0 == program.end()
+    assert 2 == _read(old).count("shut down gracefully")
+
+
+def test_late_signals_change_nothing(run: Run) -> None:
+    """SIGTERM again and again while the process ends does not turn a graceful end into a death."""
+    program = run(
+        """
+        class MyService(VService):
+            pass
+        MyService.initFromCLI()
+        import atexit
+        atexit.register(lambda: None)
+        """
+    )
+    program.expect(STARTED)
+    program.kill(signal.SIGTERM)
+    program.expect("shut down gracefully")
+    while program.process.poll() is None:
+        program.kill(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.process.wait(0.005)
+    assert 0 == program.end()

@@ -224,6 +224,53 @@ def test_restart_makes_a_fresh_instance_with_the_same_options() -> None:
     assert ended(new, thread) is State.STOPPED is old.lifecycle.state
 
 
+def test_the_old_instance_leads_to_the_fresh_one() -> None:
+    """After a restart, who holds the old instance can still stop and restart the service."""
+    made: list[VService] = []
+    begun = threading.Semaphore(0)
+
+    class Restarts(VService):
+        def initService(self) -> None:
+            made.append(self)
+            begun.release()
+
+    service = make(Restarts)
+    thread = service.startBG()
+    for _ in range(3):
+        assert begun.acquire(timeout=DEADLINE)
+        made[-1].waitReady(DEADLINE)
+        if len(made) < 3:
+            service.restart()
+    service.stop()
+    assert ended(made[2], thread) is State.STOPPED
+    assert 3 == len(made)
+
+
+def test_a_new_name_reaches_the_tasks() -> None:
+    """A name that is set when the tasks are there is in their loggers too."""
+    service = make()
+    service.tasks.create(service)
+    service.name = "night"
+    assert "night.Part" == service.requireTask(Part).logger.name
+
+
+def test_a_task_without_super_init() -> None:
+    """A task whose __init__ does not call super's is told so."""
+
+    class Lone(Part):
+        def __init__(self, service: VService) -> None:
+            pass
+
+    class Lonely(VService):
+        ALL_TASKS = [Lone]
+
+    service = make(Lonely)
+    assert ended(service, service.startBG()) is State.FAILED
+    assert "Lone.__init__() did not call super().__init__(service)" in str(
+        service.lifecycle.failure
+    )
+
+
 def test_a_stop_beats_a_restart() -> None:
     """A stop after a restart was asked for ends the service; a restart after a stop is ignored."""
     service = make()
