@@ -232,7 +232,8 @@ class PeriodicTask(Periodic):
 
     def __init__(self, service: "VService") -> None:
         super().__init__(service)
-        #: Every wait goes through its ``wait(seconds)``, which tests may replace.
+        #: Every wait goes through its ``wait(seconds)``, which tests may replace; True from it is
+        #: the stop.
         self.stop_event = StopEvent(self._demand)
 
     def stop(self) -> None:
@@ -252,7 +253,7 @@ class PeriodicTask(Periodic):
         if missed := self._timetable.advance():
             self.n_skipped.add(missed)
         for delay in self._timetable.delays():
-            self.stop_event.wait(delay)
+            self._pause(delay)
             if self._demand.closed or self._demand.pending:
                 break
         return not self._demand.closed
@@ -280,7 +281,12 @@ class PeriodicTask(Periodic):
         """Wait ``e.after`` seconds before the next attempt, less if a run is asked for."""
         if e.after:
             self.logger.debug("%s; again in %g s", e, e.after)
-            self.stop_event.wait(e.after)
+            self._pause(e.after)
+
+    def _pause(self, delay: float) -> None:
+        # What stands in for the event knows of a stop that the demand was not told of.
+        if self.stop_event.wait(delay):
+            self._demand.close()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -518,6 +519,21 @@ def test_a_task_that_never_started_can_be_stopped(kind: Any, initialised: Any) -
     task.stop()
     task.stop()
     assert "Worker not running" == str(task.execute_async().exception(0))
+
+
+@pytest.mark.parametrize("outcome", ["done", TryLater("not yet", after=1.0)])
+def test_true_from_the_seam_ends_the_task(initialised: Any, outcome: Any) -> None:
+    """Whatever stands in for ``stop_event``: False goes on, True ends, also a wait to try again."""
+    script = Script(*[outcome] * 3)
+    task = initialised(periodic(PeriodicTask, script))
+    task.stop_event = Mock()
+    task.stop_event.wait.side_effect = lambda seconds: script.attempts.qsize() > 0
+    task.start()
+    task.threads[0].join(DEADLINE)
+    assert not task.running
+    assert 1 == script.attempts.qsize()
+    with pytest.raises(RuntimeError, match="Worker not running"):
+        task.execute_async().result(DEADLINE)
 
 
 def test_the_stop_event_is_set_by_the_stop_alone(initialised: Any) -> None:
