@@ -1,13 +1,14 @@
 """The command line of a service: the parser made of what it and its tasks declare, and errors."""
 
 import argparse
+import contextlib
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparts.declarations import default_values, fill, set_option
+from sparts.declarations import declared_options, default_values, fill, set_option
 from sparts.errors import DependencyError, OptionError, SpartsError
 from sparts.hooks import hook_classes
 from sparts.options import HasOptions
@@ -168,6 +169,8 @@ def parse(service: "type[VService]", argv: Sequence[str]) -> argparse.Namespace:
         nearest; with status 1 when ``--tasks`` had no names, having listed the tasks.
     """
     parser = service._buildArgumentParser()
+    _check_flags(parser, argv)
+    _waive_required(service, parser, argv)
     options, extra = parser.parse_known_args(argv)
     if extra:
         parser.error(f"unrecognized arguments: {' '.join(extra)}{_nearest_flag(parser, extra)}")
@@ -181,6 +184,7 @@ def parse(service: "type[VService]", argv: Sequence[str]) -> argparse.Namespace:
 
 def _nearest_flag(parser: argparse.ArgumentParser, extra: Sequence[str]) -> str:
     import difflib
+import itertools
 
     flags = [flag for action in parser._actions for flag in action.option_strings]
     for word in extra:
@@ -188,6 +192,36 @@ def _nearest_flag(parser: argparse.ArgumentParser, extra: Sequence[str]) -> str:
             found = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
             return f"; did you mean {found[0]}?" if found else ""
     return ""
+
+
+def _check_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Tell of an unknown flag, which argparse does only where nothing that is required lacks."""
+    if any(action.nargs == argparse.REMAINDER for action in parser._actions):
+        return
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    for word in itertools.takewhile(lambda each: each != "--", argv):
+        flag = word.partition("=")[0]
+        short = parser.allow_abbrev and any(each.startswith(flag) for each in known)
+        if flag.startswith("--") and flag not in known and not short:
+            parser.error(f"unrecognized arguments: {word}{_nearest_flag(parser, [word])}")
+
+
+def _waive_required(
+    service: "type[VService]", parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> None:
+    """Ask for no option of what will not run: tasks that were not chosen, or the whole service."""
+    hooks = hook_classes(service)
+    instead = {f"--{name}" for hook in hooks for name in hook.INSTEAD}
+    needed: set[str] | None = set() if instead.intersection(argv) else None
+    if needed is None and "--tasks" in argv:
+        after = argv[argv.index("--tasks") + 1 :]
+        names = list(itertools.takewhile(lambda each: not each.startswith("-"), after))
+        with contextlib.suppress(KeyError):  # which is told later
+            chosen = all_tasks(service).select(names)
+            needed = set(declared_options(service, chosen)) if names else set()
+    for action in parser._actions:
+        if needed is not None and action.option_strings and action.dest not in needed:
+            action.required = False
 
 
 def list_tasks(service: "type[VService]", options: argparse.Namespace) -> None:

@@ -32,6 +32,8 @@ class Hook(HasOptions):
     """
 
     OPT_PREFIX: ClassVar[str | None] = None
+    #: The names of its options with which the service is not started.
+    INSTEAD: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options

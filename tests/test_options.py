@@ -211,6 +211,26 @@ def test_required_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "k" == make(service=Has)[1].key
 
 
+def test_a_misspelt_required_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt flag is told as that, not as a required one that is missing."""
+
+    class Needy(VTask):
+        LOOPLESS = True
+        key: str = option(type=str, required=True)
+
+    class Wants(VService):
+        ALL_TASKS = [Needy, Fetcher]
+
+    said = refusal(capsys, "--Needy-kee", "x", service=Wants)
+    assert "unrecognized arguments: --Needy-kee; did you mean --Needy-key?" in said
+    assert cli.parse(Wants, ["--status"]).status
+    assert cli.parse(Wants, ["--tasks", "Fetcher"]).Needy_key is None
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(Wants, ["--tasks"])
+    assert 1 == caught.value.code
+    assert "--Needy-key" in refusal(capsys, "--tasks", "Needy", service=Wants)
+
+
 def test_service_defaults() -> None:
     """DEFAULTS sets another default for a task's option; a subclass adds to its base's."""
 

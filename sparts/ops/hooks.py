@@ -16,6 +16,8 @@ __all__ = ["DaemonHook", "RunitHook"]
 class DaemonHook(Hook):
     """``--daemon``, ``--pidfile``, ``--kill`` and ``--status``."""
 
+    INSTEAD = ("kill", "status")
+
     daemon: bool = option(action="store_true", help="run in the background, with a pidfile")
     pidfile: str | None = option(
         metavar="PATH", help="the daemon's pidfile (default: the service's DEFAULT_PID)"
