@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import math
 import os
 import sys
@@ -184,7 +185,6 @@ def parse(service: "type[VService]", argv: Sequence[str]) -> argparse.Namespace:
 
 def _nearest_flag(parser: argparse.ArgumentParser, extra: Sequence[str]) -> str:
     import difflib
-import itertools
 
     flags = [flag for action in parser._actions for flag in action.option_strings]
     for word in extra:

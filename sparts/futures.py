@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -94,6 +94,13 @@ class LazyFuture(Future[T]):
             super().set_result(result)
         elif self._done_callbacks:
             self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def resolve(self, result: T) -> None:
+        """As :meth:`set_result`, but one that has ended stays as it is."""
+        try:  # noqa: SIM105 (suppress() takes longer than all of the rest)
+            self.set_result(result)
+        except InvalidStateError:
+            pass
 
     def set_exception(self, exception: BaseException | None) -> None:
         """End with *exception*, wake who waits, and call the callbacks in this thread.

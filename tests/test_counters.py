@@ -78,6 +78,27 @@ def test_reset_leaves_no_rounding_error() -> None:
     assert 0.5 == total()
 
 
+def test_a_threads_own_part() -> None:
+    """What a thread adds to its part counts, also once it has ended; a reset gives it another."""
+    total = Sum()
+    total.add(2)
+
+    def count() -> None:
+        total.part()[0] += 5
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    thread.join(DEADLINE)
+    part = total.part()
+    part[0] += 1
+    assert part is total.part()
+    assert 8 == total()
+    total.reset()
+    part[0] += 100
+    total.part()[0] += 3
+    assert 3 == total()
+
+
 def test_count() -> None:
     """A count tells how many values came, not what they were."""
     count = Count()

@@ -53,6 +53,8 @@ class Listener:
         self._logger = logger
         self._sockets: list[socket.socket] = []
         self._paused = False
+        #: What to call when it has closed, once that was asked for.
+        self._done: Callable[[], object] | None = None
         self._delay = _FIRST_DELAY
         self._timer: asyncio.TimerHandle | None = None
         #: What keeps it from accepting all who came, in words; '' when nothing does.
@@ -66,17 +68,28 @@ class Listener:
         self._sockets.extend(sockets)
         self._resume()
 
+    def finish(self, done: Callable[[], object]) -> None:
+        """Accept all who wait, over the limit too, close the sockets, and call *done()*.
+
+        Their requests may be sent already, and a close would reset them. While descriptors are
+        short it goes on as connections close, until :meth:`close`, which does not call *done*.
+        """
+        self._done = done
+        self._pause()
+        self._accept_rest(done)
+
     def close(self) -> None:
-        """Close the sockets, having accepted who was waiting as far as there is room."""
-        for sock in self._sockets:
-            for _ in range(_LAST_BATCHES):
-                if self._paused or not self._accept(sock):
-                    break
+        """Close the sockets at once; who waits is reset."""
         self._pause()
         self._forget_timer()
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has sockets still, if only for those who wait."""
+        return bool(self._sockets)
 
     def retry(self) -> None:
         """A connection has closed, so there may be room again."""
@@ -90,7 +103,7 @@ class Listener:
     def _accept(self, sock: socket.socket) -> bool:
         """Accept up to a batch; whether there may be more."""
         for _ in range(_BATCH):
-            if not self._has_room():
+            if self._done is None and not self._has_room():
                 self._in_trouble("At the limit of connections (max-connections)")
                 self._pause()
                 return False
@@ -107,6 +120,18 @@ class Listener:
             self._accepted(connection, address)
         return True
 
+    def _accept_rest(self, done: Callable[[], object]) -> None:
+        self._forget_timer()
+        self._paused = False
+        while self._sockets:
+            for _ in range(_LAST_BATCHES):
+                if not self._accept(self._sockets[0]):
+                    break
+            if self._paused:
+                return
+            self._sockets.pop(0).close()
+        done()
+
     def _back_off(self, error: OSError) -> None:
         self._in_trouble(f"Cannot accept ({error.strerror or error})")
         self._pause()
@@ -120,6 +145,9 @@ class Listener:
             self._ioloop.remove_handler(sock)
 
     def _resume(self) -> None:
+        if self._done is not None:
+            self._accept_rest(self._done)
+            return
         self._paused = False
         self._forget_timer()
         for sock in self._sockets:

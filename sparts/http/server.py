@@ -102,6 +102,7 @@ class HTTPServer(tornado.httpserver.HTTPServer):
 
     def stop(self) -> None:
         """Close the listening sockets; connections go on. See :meth:`drain`."""
+        self._listener.finish(lambda: None)
         self._listener.close()
 
     def _has_room(self) -> bool:
@@ -157,7 +158,7 @@ class HTTPServer(tornado.httpserver.HTTPServer):
     def drain(self, timeout: float, done: Callable[[], object]) -> None:
         """Stop listening, let what is under way finish, then call *done()*; the first call counts.
 
-        Who waits to be accepted still is. Answers from now on end their connections; idle ones
+        Who waits to be accepted still is, over the limit of connections too. Answers from now on end their connections; idle ones
         close, after a moment if they were busy just now. What is still open *timeout* seconds
         from now is closed.
         """
@@ -165,7 +166,7 @@ class HTTPServer(tornado.httpserver.HTTPServer):
             return
         self._drained = done
         self.conn_params.no_keep_alive = True
-        self._listener.close()
+        self._listener.finish(self._check_drained)
         self.draining = True
         self.times[Phase.NEW] = self.times[Phase.IDLE] = _GRACE
         self._timer = self.loop.call_later(timeout, self._cut_rest, timeout)
@@ -174,10 +175,11 @@ class HTTPServer(tornado.httpserver.HTTPServer):
         self._check_drained()
 
     def _check_drained(self) -> None:
-        if self.draining and not self.connections and not self._serving:
+        if self.draining and not (self.connections or self._serving or self._listener.is_open):
             self._finish()
 
     def _cut_rest(self, timeout: float) -> None:
+        self._listener.close()
         if self.connections:
             self._logger.warning(
                 "Closing %d connections that are still open after %g s (drain-timeout)",

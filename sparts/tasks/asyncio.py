@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from sparts.errors import MissingExtra, OptionError
 from sparts.logs import stack
 from sparts.options import option
+from sparts.overrides import require_async
 from sparts.vtask import VTask
 
 if TYPE_CHECKING:
@@ -138,6 +139,14 @@ class AsyncioTask(VTask):
         self._task: asyncio.Task[None] | None = None
         self._ended: Future[None] | None = None
         self._stopping = False
+
+    def initTask(self) -> None:
+        """Prepare to start.
+
+        :raises TaskError: ``run`` is no coroutine function.
+        """
+        require_async(self.run, self.name, "write async def run, or derive from VTask")
+        super().initTask()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

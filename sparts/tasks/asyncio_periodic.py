@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparts.context import ExecuteContext, TryLater
 from sparts.errors import TaskError
+from sparts.overrides import require_async
 from sparts.tasks.asyncio import AsyncioTask, call_soon
 from sparts.tasks.periodic import Periodic
 
@@ -25,6 +26,11 @@ class AsyncioPeriodicTask(Periodic, AsyncioTask):
         super().__init__(service)
         self._waiter: asyncio.Future[None] | None = None
         self._demand.on_change = self._look_again
+
+    def initTask(self) -> None:
+        """As :meth:`Periodic.initTask`."""
+        require_async(self.execute, self.name, "write async def execute, or use PeriodicTask")
+        super().initTask()
 
     async def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Override, as a coroutine, else as :meth:`Periodic.execute`; it must not block."""
@@ -62,7 +68,7 @@ class AsyncioPeriodicTask(Periodic, AsyncioTask):
         if not self._may_attempt(context):
             return None
         try:
-            result = await (self.execute(context) if self._takes_context else self.execute())
+            result = await self._call(context)
         except asyncio.CancelledError as error:
             return self._run_cancelled(context, error)
         except BaseException as error:

@@ -13,6 +13,7 @@ from typing import Any
 from sparts.context import ExecuteContext
 from sparts.errors import NotRun, TaskError
 from sparts.futures import LazyFuture
+from sparts.overrides import require_async
 from sparts.tasks.asyncio import AsyncioTask, call_soon
 from sparts.tasks.queuework import QueueWork
 from sparts.vtask import VTask
@@ -34,6 +35,11 @@ class AsyncioQueueTask(QueueWork, AsyncioTask):
     they raise queue.Full instead, and :meth:`submit_async` waits. Runs that outlast nine tenths of
     ``--stop-timeout`` are cancelled, and reported as left.
     """
+
+    def initTask(self) -> None:
+        """As :meth:`QueueWork.initTask`."""
+        require_async(self.execute, self.name, "write async def execute, or use QueueTask")
+        super().initTask()
 
     async def execute(self, item: Any, context: ExecuteContext) -> Any:
         """Override, as a coroutine, else as :meth:`QueueWork.execute`; it must not block."""
@@ -168,10 +174,9 @@ class _LoopQueue(WorkQueue):
     """A work queue that does not let the loop's own thread wait for room."""
 
     def _put_waiting(self, item: Any, timeout: float | None) -> None:
-        if not _on_a_loop():
-            super()._put_waiting(item, timeout)
-        elif not self.offer(item):
+        if _on_a_loop():
             raise Full(f"{self._full()}; a coroutine waits by: await {self._name}.submit_async()")
+        super()._put_waiting(item, timeout)
 
 
 class _Sleep:

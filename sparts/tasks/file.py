@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from sparts.context import TryLater
+from sparts.context import ExecuteContext, TryLater
 from sparts.demand import Demand
 from sparts.directory import Scanner, Snapshot, changes
 from sparts.errors import OptionError
@@ -107,13 +107,13 @@ class DirectoryWatcherTask(PollerTask):
         return os.stat(path)
 
     # -- looking ----------------------------------------------------------------------------------
-    def execute(self) -> Snapshot | None:
+    def execute(self, context: ExecuteContext | None = None) -> Snapshot | None:
         """Take a fresh look and tell what has changed; all that is there, by name.
 
         None if the directory could never be read. From any thread, also before the start.
         """
         with self._looking:
-            found: Snapshot | None = super().execute()
+            found: Snapshot | None = super().execute(context)
             if found is not None:
                 self._tell(found)
         return found

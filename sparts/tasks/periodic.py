@@ -1,9 +1,8 @@
 """Tasks that run again and again: every so many seconds, by a cron schedule, or when asked."""
 
 import argparse
-import inspect
+import contextlib
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +12,7 @@ from sparts.counters import SampleType, counter, samples
 from sparts.demand import Demand, joined, not_running
 from sparts.errors import OptionError
 from sparts.options import option
+from sparts.overrides import Passing, context_passing, require_plain
 from sparts.schedule import Cron, FixedRate, Schedule
 from sparts.vtask import VTask
 
@@ -25,10 +25,10 @@ __all__ = ["AsyncioPeriodicTask", "Periodic", "PeriodicTask", "StopEvent"]
 
 def positive_seconds(text: str) -> float:
     """The type of an option that holds a duration above 0, in seconds."""
-    value = seconds(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return value
+    with contextlib.suppress(argparse.ArgumentTypeError):  # which would say that 0 is fine
+        if value := seconds(text):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
 class Periodic(VTask):
@@ -87,16 +87,17 @@ class Periodic(VTask):
     def __init__(self, service: "VService") -> None:
         super().__init__(service)
         self._demand = Demand()
-        self._takes_context = False
+        self._passing = Passing.NOT
 
     def initTask(self) -> None:
         """Work out the schedule.
 
         :raises OptionError: there is neither an interval nor a schedule, or a wrong one.
+        :raises TaskError: ``execute`` is not of the kind that can be run.
         :raises MissingExtra: a schedule needs cronsim, which is not installed.
         """
         super().initTask()
-        self._takes_context = _takes_argument(self.execute)
+        self._passing = context_passing(self.execute, self.name)
         self._timetable = self._make_timetable()
 
     def _make_timetable(self) -> Schedule:
@@ -145,6 +146,12 @@ class Periodic(VTask):
         self._demand.close()
 
     # -- one attempt at a run: what stands around the call of ``execute`` -------------------------
+    def _call(self, context: ExecuteContext) -> Any:
+        """Call ``execute``, with the context if it takes one."""
+        if self._passing is Passing.KEYWORD:
+            return self.execute(context=context)
+        return self.execute(context) if self._passing is Passing.POSITION else self.execute()
+
     def _may_attempt(self, context: ExecuteContext) -> bool:
         """Whether the attempt is to be made: no more once the task was stopped."""
         if self._demand.closed:
@@ -178,15 +185,6 @@ class Periodic(VTask):
         self.execute_duration_ms.add(context.elapsed * 1000)
         if not self.schedule and context.elapsed > self.interval:
             self.n_slow_iterations.increment()
-
-
-def _takes_argument(function: Callable[..., Any]) -> bool:
-    """Whether *function* can be called with one argument."""
-    try:
-        inspect.signature(function).bind(None)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 class StopEvent:
@@ -232,9 +230,13 @@ class PeriodicTask(Periodic):
 
     def __init__(self, service: "VService") -> None:
         super().__init__(service)
-        #: Every wait goes through its ``wait(seconds)``, which tests may replace; True from it is
-        #: the stop.
+        #: Tests may replace it: every wait is a ``wait(seconds)`` of it, and True is the stop.
         self.stop_event = StopEvent(self._demand)
+
+    def initTask(self) -> None:
+        """As :meth:`Periodic.initTask`."""
+        require_plain(self.execute, self.name, "write def, or derive from AsyncioPeriodicTask")
+        super().initTask()
 
     def stop(self) -> None:
         """Have no more runs, and end after the present one."""
@@ -271,7 +273,7 @@ class PeriodicTask(Periodic):
         if not self._may_attempt(context):
             return None
         try:
-            result = self.execute(context) if self._takes_context else self.execute()
+            result = self._call(context)
         except BaseException as error:
             return self._run_failed(context, error)
         self._run_succeeded(context, result)

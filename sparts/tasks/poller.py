@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sparts.context import ExecuteContext
 from sparts.demand import not_running
+from sparts.overrides import require_plain
 from sparts.tasks.periodic import PeriodicTask
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ class PollerTask(PeriodicTask):
         self._last_value: Any = None
         self._has_value = False
 
+    def initTask(self) -> None:
+        """As :meth:`Periodic.initTask`; ``fetch`` must not be an ``async def`` either."""
+        cure = "write def, or derive from AsyncioPeriodicTask and fetch in its execute"
+        require_plain(self.fetch, self.name, cure)
+        super().initTask()
+
     def fetch(self) -> Any:
         """Override: the present value, in the task's thread."""
         raise NotImplementedError(f"{self.name} needs a fetch(self)")
@@ -33,7 +41,7 @@ class PollerTask(PeriodicTask):
         In the task's thread; :meth:`getValue` tells *new* already.
         """
 
-    def execute(self) -> Any:
+    def execute(self, context: ExecuteContext | None = None) -> Any:
         """Fetch once; the value."""
         old, new = self._last_value, self.fetch()
         self._last_value = new

@@ -91,15 +91,13 @@ class QueueTask(QueueWork):
     def _burst(self) -> None:
         """Run what is in the queue until there is nothing; written out, as every item pays."""
         queue, clock, takes_context = self.queue, time.monotonic, self._takes_context
-        pop, items, completed = queue.pop, queue.items, self.n_completed.increment
+        pop, items, plain = queue.pop, queue.items, self._TICKETS
         execute: Callable[..., Any] = self.execute
         held: list[float] = []  # seconds
+        completed = self.n_completed.part()
         context: ExecuteContext | None = None
-        entry: Any = None
-        simple = self._TICKETS
-        error: BaseException | None = None
-        now = clock()
-        flush = 0.0
+        entry = item = result = error = None
+        now, flush = clock(), 0.0
         try:
             while True:
                 if now >= queue.alarm:
@@ -108,10 +106,11 @@ class QueueTask(QueueWork):
                     entry = pop()
                 except IndexError:
                     return
+                ticket = None
                 if type(entry) is Ticket and entry.owner is self:
                     if (item := entry.take()) is GONE:
                         continue
-                    context = ExecuteContext(1, item, None, entry)
+                    context, ticket = ExecuteContext(1, item, None, entry), entry
                     context.began = now  # no start(): nobody else has seen this context
                 elif isinstance(entry, ExecuteContext):
                     context, item = entry, entry.item
@@ -130,20 +129,23 @@ class QueueTask(QueueWork):
                 now = ended
                 if now >= flush or not items:
                     self._count(held)
-                    flush = now + _HOLD
+                    completed, flush = self.n_completed.part(), now + _HOLD
                 if error is not None:
                     self._failed(context, error)
                     error = None
-                elif context.future is None and context.deferred is None and simple:
-                    completed()
-                    continue
-                else:
+                elif ticket is not None:
+                    completed[0] += 1
+                    ticket.resolve(result)
+                elif context is entry or not plain:
                     self._succeeded(context, result)
+                else:
+                    completed[0] += 1
+                    continue
                 now = clock()  # callbacks have run
         finally:
             if held:
                 self._count(held)
-            entry = item = result = context = error = None  # else a traceback keeps them
+            entry = item = result = context = ticket = error = None  # else a traceback keeps them
 
     def _count(self, seconds: list[float]) -> None:
         # Many at once while there is more to do, for all workers take the lock of the samples.

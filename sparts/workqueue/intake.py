@@ -80,10 +80,10 @@ class Intake:
                 self._attend()
         elif timeout is not None and timeout < 0:
             raise ValueError(f"timeout {timeout!r} is negative; give seconds, 0 or more")
-        elif not self.reject if block is None else block:
-            self._put_waiting(item, timeout)
         elif not self.offer(item):
-            raise self._full()
+            if self.reject if block is None else not block:
+                raise self._full()
+            self._put_waiting(item, timeout)
 
     def put_nowait(self, item: Any) -> None:
         """Put *item* if there is room; otherwise as :meth:`put`."""

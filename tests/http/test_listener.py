@@ -242,16 +242,37 @@ def test_one_that_is_lost_is_passed_over(run: Run, caplog: pytest.LogCaptureFixt
     assert [] == told(caplog)
 
 
-def test_closing_takes_in_who_waits(run: Run) -> None:
-    """At the close those in the backlog are accepted, as far as there is room; then it is over."""
+def test_finishing_takes_in_who_waits(run: Run) -> None:
+    """At the end those in the backlog are accepted, over the limit too; then it is over."""
 
     async def main() -> None:
         async with room(limit=70) as here:
             here.come(100)
-            here.listener.close()
-            assert 70 == len(here.inside)
+            await here.has(70)
+            done: list[int] = []
+            here.listener.finish(lambda: done.append(len(here.inside)))
+            assert [100] == done
             assert -1 == here.server.fileno()
             here.listener.retry()
+
+    run(main())
+
+
+def test_finishing_without_descriptors(run: Run) -> None:
+    """Out of descriptors it keeps the socket, and takes in who waits when a connection closes."""
+
+    async def main() -> None:
+        async with room() as here:
+            here.come()
+            await here.has(1)
+            here.listener._delay = 3600.0
+            here.server.failures = [errno.EMFILE]
+            here.come(2)
+            done: list[int] = []
+            here.listener.finish(lambda: done.append(len(here.inside)))
+            assert (True, []) == (here.listener.is_open, done)
+            here.leave()
+            assert (False, [2]) == (here.listener.is_open, done)
 
     run(main())
 

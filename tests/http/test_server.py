@@ -10,6 +10,7 @@ import time
 import weakref
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import tornado.web
@@ -398,6 +399,40 @@ def test_who_waits_in_the_backlog_is_served(serve: Any, routes: Any) -> None:
         (answer.status, answer.headers["Connection"]) for answer in (p.answer() for p in peers)
     ]
     served.drained.result(DEADLINE)
+
+
+def test_who_waits_at_the_limit_is_served(serve: Any, routes: Any) -> None:
+    """A drain at the limit of connections answers also those who wait for room."""
+    served = serve(routes, max_connections=5)
+    gate = routes[1][1]
+    peers = [served.connect() for _ in range(10)]
+    for peer in peers:
+        peer.ask("/gate")
+    served.connected(5)
+    drained = served.drain()
+    served.connected(10)
+    assert not drained.done()
+    served.call(gate.release.set)
+    assert [(200, b"done")] * 10 == [peer.answer()[::2] for peer in peers]
+    drained.result(DEADLINE)
+
+
+def test_who_waits_for_a_descriptor_has_until_the_timeout(serve: Any, routes: Any) -> None:
+    """Where descriptors stay short, the drain ends at its timeout and the socket is closed."""
+    served = serve(routes)
+
+    def short(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, "none left")
+
+    def begin() -> None:
+        [sock] = served.server._listener._sockets
+        served.server._listener._sockets = [Mock(wraps=sock, accept=short)]
+        served.server.drain(0.2, lambda: served.drained.set_result(None))
+        assert not served.drained.done()
+
+    served.call(begin)
+    served.drained.result(DEADLINE)
+    assert not served.server._listener.is_open
 
 
 @pytest.mark.parametrize("early", ["", "?early=1"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sparts import cli
-from sparts.errors import MissingExtra
+from sparts.errors import MissingExtra, TaskError
 from sparts.lifecycle import State
 from sparts.tasks.asyncio import AsyncioLoopTask, AsyncioTask, call_soon, new_loop
 from sparts.vservice import VService
@@ -340,3 +340,14 @@ def test_run_is_needed() -> None:
 def test_uvloop_is_not_loaded_unless_it_runs() -> None:
     """The module itself loads no uvloop."""
     assert "uvloop" not in vars(sys.modules["sparts.tasks.asyncio"])
+
+
+def test_a_plain_run_is_refused() -> None:
+    """A ``run`` that is no coroutine function fails at the init, and the error says the cure."""
+
+    class Plain(AsyncioTask):
+        def run(self) -> None:  # type: ignore[override]
+            pass
+
+    with pytest.raises(TaskError, match=r"^Plain\.run is no coroutine.*async def run"):
+        Plain(service_of()).initTask()

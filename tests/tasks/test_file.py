@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sparts import cli, fileevents, inotify
-from sparts.context import TryLater
+from sparts.context import ExecuteContext, TryLater
 from sparts.errors import MissingExtra, OptionError
 from sparts.fileevents import InotifyEvents
 from sparts.tasks.file import COALESCE, DirectoryWatcherTask
@@ -783,3 +783,9 @@ def test_by_schedule_it_only_looks_then(root: Path) -> None:
 def test_import_is_cheap() -> None:
     """The module does not import watchfiles, which may be missing."""
     assert "watchfiles" not in vars(sys.modules["sparts.tasks.file"])
+
+
+def test_execute_takes_a_context(tmp_path: Path) -> None:
+    """As any periodic task's, ``execute`` can be called with the context of the run."""
+    (tmp_path / "a").touch()
+    assert {"a"} == set(by_hand(tmp_path).execute(context=ExecuteContext()) or ())

@@ -18,7 +18,7 @@ import pytest
 
 from sparts import cli
 from sparts.context import ExecuteContext, TryLater
-from sparts.errors import OptionError
+from sparts.errors import OptionError, TaskError
 from sparts.lifecycle import Failure, State
 from sparts.schedule import Cron, FixedRate
 from sparts.tasks.periodic import AsyncioPeriodicTask, Periodic, PeriodicTask
@@ -184,6 +184,45 @@ def test_execute_may_do_without_a_context() -> None:
             assert seen.get(timeout=DEADLINE) is None
     with running(With):
         assert isinstance(seen.get(timeout=DEADLINE), ExecuteContext)
+
+
+def test_a_context_goes_by_its_name() -> None:
+    """An optional argument that is not named ``context`` keeps its default; a keyword is one."""
+    seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    class Own(PeriodicTask):
+        INTERVAL = NEVER
+
+        def execute(self, n: int = 5) -> None:
+            seen.put(n)
+
+    class OnLoop(AsyncioPeriodicTask):
+        INTERVAL = NEVER
+
+        async def execute(self, *, context: Any) -> None:
+            seen.put(type(context))
+
+    for expected, task in ((5, Own), (ExecuteContext, OnLoop)):
+        with running(task):
+            assert expected == seen.get(timeout=DEADLINE)
+
+
+def test_the_wrong_kind_of_execute_is_refused(initialised: Any) -> None:
+    """``async def`` in a thread, a plain one on the loop and unknown arguments fail at the init."""
+
+    def plain(self: Any) -> None: ...
+
+    async def coroutine(self: Any) -> None: ...
+
+    def two(self: Any, a: Any, b: Any) -> None: ...
+
+    for kind, function, cure in (
+        (PeriodicTask, coroutine, "AsyncioPeriodicTask"),
+        (AsyncioPeriodicTask, plain, "async def execute"),
+        (PeriodicTask, two, "context=None"),
+    ):
+        with pytest.raises(TaskError, match=f"^Tested.*{cure}"):
+            initialised(type("Tested", (kind,), {"INTERVAL": NEVER, "execute": function}))
 
 
 def test_execute_is_needed(kind: Any) -> None:

@@ -1,5 +1,6 @@
 """Pollers: what counts as a change, and who waits for the first value."""
 
+import argparse
 import queue
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from sparts import cli
-from sparts.context import TryLater
+from sparts.context import ExecuteContext, TryLater
+from sparts.errors import TaskError
 from sparts.tasks.poller import PollerTask
 from sparts.testing import running
 from sparts.vservice import VService
@@ -174,3 +176,24 @@ def test_fetch_is_needed() -> None:
     service = service_class(cli.parse(service_class, []))
     service.startBG().join(DEADLINE)
     assert "Empty needs a fetch(self)" in str(service.lifecycle.failure)
+
+
+def test_async_fetch_is_refused() -> None:
+    """An ``async def fetch`` would fetch nothing: it fails at the init and names the class."""
+
+    class Async(PollerTask):
+        INTERVAL = 1.0
+
+        async def fetch(self) -> int:
+            return 1
+
+    with pytest.raises(TaskError, match=r"^Async\.fetch is an async def.*AsyncioPeriodicTask"):
+        Async(VService(argparse.Namespace())).initTask()
+
+
+def test_execute_takes_a_context() -> None:
+    """As any periodic task's, ``execute`` can be called with the context of the run or without."""
+    task = poller(1, 2)(VService(argparse.Namespace()))
+    task.initTask()
+    assert 1 == task.execute()
+    assert 2 == task.execute(context=ExecuteContext())
