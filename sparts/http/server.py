@@ -158,9 +158,9 @@ class HTTPServer(tornado.httpserver.HTTPServer):
     def drain(self, timeout: float, done: Callable[[], object]) -> None:
         """Stop listening, let what is under way finish, then call *done()*; the first call counts.
 
-        Who waits to be accepted still is, over the limit of connections too. Answers from now on end their connections; idle ones
-        close, after a moment if they were busy just now. What is still open *timeout* seconds
-        from now is closed.
+        Who waits to be accepted still is, over the limit of connections too. Answers from now on
+        end their connections; idle ones close, after a moment if they were busy just now. What is
+        still open *timeout* seconds from now is closed.
         """
         if self.draining:
             return
