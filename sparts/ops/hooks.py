@@ -38,6 +38,8 @@ class DaemonHook(Hook):
             return daemon.kill_service(pidfile, logger)
         if self.status:
             return daemon.service_status(pidfile, logger)
+        if self.options.logfile is None:
+            logger.warning("Without --logfile, what the daemon logs once it has started is lost")
         return daemon.daemonize(proceed, name, pidfile, logger, until_started=True)
 
     def after_start(self, service: "VService") -> None:

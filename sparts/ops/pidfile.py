@@ -62,6 +62,8 @@ class Holder:
         found = re.match(rb"[ \t]*([0-9]{1,10})[ \t\r]*(?:\n(?:start=(\S+)\n)?|$)", data)
         if found is None or b"\0" in data or not 0 < int(found[1]) <= LARGEST_PID:
             return None
+        if int(found[1]) == 1 and not found[2]:
+            return None  # init, and no daemon that wrote this: a signal to it ends the machine
         return cls(int(found[1]), six.ensure_str(found[2] or b"", "ascii", "replace"))
 
     def process(self) -> Process | None:

@@ -264,3 +264,9 @@ def test_link_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(PidFileError, match="link to nothing"):
         PidFile(path).acquire()
     assert ["pid"] == os.listdir(tmp_path)
+
+
+def test_a_bare_one_is_no_daemon() -> None:
+    """A file that holds just 1 is not taken for init's pid; with its start it may be a daemon's."""
+    assert Holder.parse(b"1\n") is None
+    assert Holder(1, "123") == Holder.parse(b"1\nstart=123\n")
