@@ -102,6 +102,8 @@ class AsyncioLoopTask(VTask):
     def stop(self) -> None:
         """End the loop; the coroutines still on it are cancelled and awaited."""
         super().stop()
+        if not hasattr(self, "loop"):
+            return  # initTask came to nothing before there was one
         if not self.threads:
             self.loop.close()
         elif not self.loop.is_closed():

@@ -38,8 +38,8 @@ class AsyncioQueueTask(QueueWork, AsyncioTask):
 
     def initTask(self) -> None:
         """As :meth:`QueueWork.initTask`."""
-        require_async(self.execute, self.name, "write async def execute, or use QueueTask")
         super().initTask()
+        require_async(self.execute, self.name, "write async def execute, or use QueueTask")
 
     async def execute(self, item: Any, context: ExecuteContext) -> Any:
         """Override, as a coroutine, else as :meth:`QueueWork.execute`; it must not block."""

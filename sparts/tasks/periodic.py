@@ -25,7 +25,7 @@ __all__ = ["AsyncioPeriodicTask", "Periodic", "PeriodicTask", "StopEvent"]
 
 def positive_seconds(text: str) -> float:
     """The type of an option that holds a duration above 0, in seconds."""
-    with contextlib.suppress(argparse.ArgumentTypeError):  # which would say that 0 is fine
+    with contextlib.suppress(argparse.ArgumentTypeError, ValueError):  # they would allow 0
         if value := seconds(text):
             return value
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
@@ -286,7 +286,6 @@ class PeriodicTask(Periodic):
             self._pause(e.after)
 
     def _pause(self, delay: float) -> None:
-        # What stands in for the event knows of a stop that the demand was not told of.
         if self.stop_event.wait(delay):
             self._demand.close()
 

@@ -351,3 +351,12 @@ def test_a_plain_run_is_refused() -> None:
 
     with pytest.raises(TaskError, match=r"^Plain\.run is no coroutine.*async def run"):
         Plain(service_of()).initTask()
+
+
+def test_a_stop_without_a_loop() -> None:
+    """Where ``initTask`` made no loop, the stop has nothing to end, and does no harm."""
+    task = AsyncioLoopTask(service_of())
+    task.stop()
+    task.stop()
+    task.join()
+    assert not task.closed.done()

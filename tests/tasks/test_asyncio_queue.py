@@ -1,5 +1,6 @@
 """The queue task on the loop: what it does beside what ``test_queue`` asks of every kind."""
 
+import argparse
 import asyncio
 import concurrent.futures
 import queue
@@ -292,3 +293,14 @@ def test_threads_and_the_loop_together() -> None:
             thread.join(DEADLINE)
         assert [[*range(50)]] * 3 == results
         assert 200 == task.n_completed()
+
+
+def test_a_plain_execute_is_refused() -> None:
+    """A plain function, which nobody can await, keeps the service from starting."""
+
+    class Plain(AsyncioQueueTask):
+        def execute(self, item: Any, context: ExecuteContext) -> Any:
+            return item
+
+    with pytest.raises(TaskError, match=r"^Plain\.execute is no coroutine.*QueueTask"):
+        Plain(VService(argparse.Namespace())).initTask()

@@ -356,8 +356,9 @@ def test_a_wrong_interval_is_refused(
     with pytest.raises(SystemExit) as caught:
         initialised(task, f"--Tested-interval={given}")
     assert 2 == caught.value.code
-    assert "--Tested-interval" in capsys.readouterr().err
-    with pytest.raises(OptionError, match="--Tested-interval"):
+    said = f"{given!r} is not a number of seconds above 0"
+    assert f"--Tested-interval: {said}" in capsys.readouterr().err
+    with pytest.raises(OptionError, match=f"--Tested-interval.*{said}"):
         initialised(task).interval = given
 
 
