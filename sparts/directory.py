@@ -36,18 +36,25 @@ def same(old: Any, new: Any) -> bool:
 
 
 def _signature(status: Any) -> tuple[Any, ...]:
-    """When it was modified, its size and its inode; a stat made by hand has no nanoseconds.
+    """When it was modified, its size and its inode; a stat made by hand may lack any of them.
 
-    Of a directory just the inode: what is in it is not a change of its own.
+    Of a directory just the inode: what is in it is not a change of its own. An attribute that is
+    no number is lacking, such as one that a Mock makes up, anew in each stat.
     """
+    inode = _number(status, "st_ino")
     if _is_directory(status):
-        return (status.st_ino,)
-    modified = getattr(status, "st_mtime_ns", None)
+        return (inode,)
+    modified = _number(status, "st_mtime_ns")
     return (
-        getattr(status, "st_mtime", None) if modified is None else modified,
-        getattr(status, "st_size", None),
-        getattr(status, "st_ino", None),
+        _number(status, "st_mtime") if modified is None else modified,
+        _number(status, "st_size"),
+        inode,
     )
+
+
+def _number(status: Any, name: str) -> float | None:
+    value = getattr(status, name, None)
+    return value if isinstance(value, int | float) else None
 
 
 class Change(NamedTuple):

@@ -153,8 +153,8 @@ def set_nonblocking(fd: int | HasFileno) -> None:
 class NamedTemporaryDirectory:
     """A new directory whose files are named by paths relative to it; gone when closed.
 
-    Every method refuses a path that leads out of it, also by a symbolic link. It closes at the
-    end of a ``with`` block, when it is garbage, and when the process that made it exits.
+    Every method refuses a path that leads out of it, also by a symbolic link; just what a link
+    is made to name may be outside. It closes at the end of a ``with`` block, when it is garbage, and when the process that made it exits.
     """
 
     def __init__(self, suffix: str = "", prefix: str = "tmp", dir: StrPath | None = None) -> None:
@@ -191,11 +191,20 @@ class NamedTemporaryDirectory:
         makedirs(self.join(path))
 
     def symlink(self, path: StrPath, dst: StrPath) -> None:
-        """Make *dst* a symbolic link to *path*, as ``os.symlink`` does, both in the directory.
+        """Make *dst*, in the directory, a symbolic link to *path*, as ``os.symlink`` does.
+
+        A relative *path* without ``..`` that is there in the directory names that, wherever *dst*
+        is. Any other is taken as it is: absolute, or relative to where *dst* is; it may lead out
+        of the directory, or to nothing. What leads out the other methods do not follow.
 
         :raises FileExistsError: *dst* is there already.
+        :raises PathError: *dst* lies outside of the directory.
         """
-        os.symlink(self.join(path), self.join(dst))
+        target = os.fspath(path)
+        own = os.path.join(self.name, target)
+        if os.pardir not in target.split(os.sep) and os.path.lexists(own):
+            target = own
+        os.symlink(target, self.join(dst))
 
     def keep(self) -> None:
         """Leave the directory where it is, from now on also when this is closed."""
