@@ -22,6 +22,8 @@ from tornado.httputil import (
 )
 from tornado.iostream import BaseIOStream, IOStream, SSLIOStream
 
+from sparts.http.tls import BadHandshake
+
 if TYPE_CHECKING:
     from sparts.http.server import HTTPServer
 
@@ -147,6 +149,8 @@ class Connection(HTTPMessageDelegate):
     def closed(self) -> None:
         """The stream's descriptor is closed."""
         upgraded = self.phase is _UPGRADED
+        if isinstance(self.stream.error, BadHandshake):
+            self._server.handshake_failed(self.stream.error)
         self._end_request(time.monotonic())
         self.phase = _CLOSED
         if self._timer is not None:

@@ -5,16 +5,18 @@ import dataclasses
 import logging
 import math
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import tornado.httpserver
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 from tornado.iostream import IOStream
-from tornado.netutil import ssl_wrap_socket
+from tornado.netutil import ssl_options_to_context, ssl_wrap_socket
 
 from sparts.http.connection import Connection, Phase, Stream, TLSStream
 from sparts.http.listener import Listener
+from sparts.http.tls import BadHandshake, TLSSocket
 
 __all__ = ["HTTPServer", "Limits"]
 
@@ -62,6 +64,10 @@ class HTTPServer(tornado.httpserver.HTTPServer):
         settings.setdefault("max_header_size", self._limits.max_header_size)
         settings.setdefault("max_body_size", self._limits.max_body_size)
         super().initialize(request_callback, **settings)
+        if isinstance(self.ssl_options, dict):
+            self.ssl_options = ssl_options_to_context(self.ssl_options, server_side=True)
+        if self.ssl_options is not None and self.ssl_options.sslsocket_class is ssl.SSLSocket:
+            self.ssl_options.sslsocket_class = TLSSocket
         # Connection watches that time too; Tornado's way costs a tenth of a small request.
         self.conn_params.header_timeout = None
         self._logger = logger or logging.getLogger(__name__)
@@ -93,6 +99,10 @@ class HTTPServer(tornado.httpserver.HTTPServer):
     def timed_out(self, connection: Connection, limit: str) -> None:
         """*connection* is being cut: *limit* is new, header, body, write or idle."""
         self._logger.debug("Cut a connection at its time limit (%s)", limit)
+
+    def handshake_failed(self, error: BadHandshake) -> None:
+        """A client of a TLS server spoke no TLS, or none that both speak; it is closed."""
+        self._logger.debug("A TLS handshake failed: %s", error)
 
     # -- connections ------------------------------------------------------------------------------
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:

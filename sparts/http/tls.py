@@ -1,17 +1,35 @@
 """TLS for servers: a context made of certificate files, with errors that name the file."""
 
 import os
-from typing import TYPE_CHECKING
+import ssl
 
 from sparts.errors import OptionError
 
-if TYPE_CHECKING:
-    import ssl
-
-__all__ = ["server_context"]
+__all__ = ["BadHandshake", "TLSSocket", "server_context"]
 
 
-def server_context(cert: str, key: str | None, asked_by: str) -> "ssl.SSLContext":
+class BadHandshake(ssl.SSLError):
+    """What came from the other side is no TLS, or none that both speak."""
+
+
+class TLSSocket(ssl.SSLSocket):
+    """A socket on whose failed handshakes Tornado is silent; any port scanner makes many."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands.
+
+        :raises BadHandshake: it failed; to Tornado that is an end of the stream, which it closes
+            without the warning that it has for other errors.
+        """
+        try:
+            super().do_handshake(block)
+        except ssl.SSLError as error:
+            if error.args[0] in (ssl.SSL_ERROR_SSL, ssl.SSL_ERROR_SYSCALL):
+                raise BadHandshake(ssl.SSL_ERROR_EOF, str(error)) from None
+            raise
+
+
+def server_context(cert: str, key: str | None, asked_by: str) -> ssl.SSLContext:
     """The context of a server with the certificate chain in *cert* and its private key.
 
     Both are PEM files; *key* may be None where *cert* holds the key too. *asked_by* begins the
@@ -19,8 +37,6 @@ def server_context(cert: str, key: str | None, asked_by: str) -> "ssl.SSLContext
 
     :raises OptionError: a file cannot be read, is not PEM, is encrypted, or they do not match.
     """
-    import ssl
-
     for path in filter(None, (cert, key)):
         _check_readable(path, asked_by)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

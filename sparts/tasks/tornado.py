@@ -14,7 +14,7 @@ from sparts.http.connection import Connection
 from sparts.http.options import HTTPOptions
 from sparts.http.server import HTTPServer
 from sparts.http.sockets import SocketFile, bind_tcp, bind_unix, format_address, listen
-from sparts.http.tls import server_context
+from sparts.http.tls import BadHandshake, server_context
 from sparts.options import option
 from sparts.tasks.asyncio import LOOPS, AsyncioLoopTask, call_soon
 from sparts.vtask import SkipTask, VTask
@@ -96,6 +96,8 @@ class TornadoHTTPTask(HTTPOptions, TornadoTask):
     requests = counter()
     #: Connections cut at one of the time limits.
     timed_out = counter()
+    #: Clients that were closed as they spoke no TLS, or none that both speak.
+    failed_handshakes = counter()
     #: From the end of a request's head to the end of its answer.
     request_duration_ms = samples(types=[SampleType.AVG, SampleType.P99, SampleType.MAX])
     app: tornado.web.Application
@@ -239,6 +241,7 @@ class _Server(HTTPServer):
         self._counted = task.requests.increment
         self._timed = task.request_duration_ms.add
         self._cut = task.timed_out.increment
+        self._no_tls = task.failed_handshakes.increment
 
     def request_began(self) -> None:
         super().request_began()
@@ -251,3 +254,7 @@ class _Server(HTTPServer):
     def timed_out(self, connection: Connection, limit: str) -> None:
         super().timed_out(connection, limit)
         self._cut()
+
+    def handshake_failed(self, error: BadHandshake) -> None:
+        super().handshake_failed(error)
+        self._no_tls()

@@ -297,14 +297,22 @@ def test_a_handshake_that_does_not_come_is_cut(secure: Any) -> None:
     assert secure(header_timeout=0.25).connect().is_closed()
 
 
-def test_a_plain_client_of_a_tls_server(secure: Any, trusting: ssl.SSLContext, caplog: Any) -> None:
-    """Who speaks no TLS is closed, and the others go on."""
-    served = secure()
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_plain_client_of_a_tls_server(
+    serve: Any, certificate: Path, trusting: ssl.SSLContext, caplog: Any, as_dict: bool
+) -> None:
+    """Who speaks no TLS is closed, with a line for debugging only, and the others go on."""
+    caplog.set_level(logging.DEBUG)
+    files = str(certificate / "cert.pem"), str(certificate / "key.pem")
+    context = server_context(*files, "test")
+    options = dict(zip(("certfile", "keyfile"), files, strict=True)) if as_dict else context
+    served = serve([("/", Hello)], ssl_options=options)
     wrong = served.connect()
     wrong.ask()
     assert wrong.is_closed()
     assert 200 == served.connect(trusting).get().status
-    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    assert "A TLS handshake failed" in caplog.text
 
 
 def test_draining_tls(secure: Any, trusting: ssl.SSLContext) -> None:

@@ -307,7 +307,22 @@ def test_tls(certificate: list[str], kind: str) -> None:
     argv = [*LOCAL, "--tornado-loop", kind, "--http-cert", cert, "--http-key", key]
     with running(TornadoHTTPTask, argv=argv) as service:
         trusting = ssl.create_default_context(cafile=cert)
-        assert b"Hello, world" == fetch(service.requireTask(TornadoHTTPTask), tls=trusting)
+        task = service.requireTask(TornadoHTTPTask)
+        assert b"Hello, world" == fetch(task, tls=trusting)
+
+
+def test_no_tls_is_counted(certificate: list[str]) -> None:
+    """Clients of a TLS server that speak no TLS are counted."""
+    cert, key = certificate
+    argv = [*LOCAL, "--http-cert", cert, "--http-key", key]
+    with running(TornadoHTTPTask, argv=argv) as service:
+        task = service.requireTask(TornadoHTTPTask)
+        with socket.create_connection(task.bound_v4_addrs[0], DEADLINE) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                while sock.recv(100):
+                    pass
+    assert 1 == task.failed_handshakes()
 
 
 def test_counters() -> None:
