@@ -154,7 +154,8 @@ class NamedTemporaryDirectory:
     """A new directory whose files are named by paths relative to it; gone when closed.
 
     Every method refuses a path that leads out of it, also by a symbolic link; just what a link
-    is made to name may be outside. It closes at the end of a ``with`` block, when it is garbage, and when the process that made it exits.
+    is made to name may be outside. It closes at the end of a ``with`` block, when it is garbage,
+    and when the process that made it exits.
     """
 
     def __init__(self, suffix: str = "", prefix: str = "tmp", dir: StrPath | None = None) -> None:
