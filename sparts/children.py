@@ -8,11 +8,13 @@ import array
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import signal
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -77,7 +79,7 @@ class Child:
             close(file)
         self._signal(signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(self._children.kill_timeout)
+            self.popen.wait(self._children.patience)
 
     def _on_output(self, fd: int) -> None:
         try:
@@ -164,11 +166,18 @@ class Child:
         if self.killed is None and not self._ended:
             self.killed = why
             self._signal(signal.SIGTERM)
-            self._timer = self._loop.call_later(self._children.kill_timeout, self._kill_hard)
+            self._timer = self._loop.call_later(self._children.patience, self._kill_hard)
+
+    def hasten(self) -> None:
+        """Should it be about to be killed, let that take no longer than from now on it may."""
+        timer, patience = self._timer, self._children.patience
+        if timer is not None and timer.callback and timer.due > time.monotonic() + patience:
+            self._timer = self._loop.call_later(patience, timer.callback)
+            timer.cancel()
 
     def _kill_hard(self) -> None:
         self._signal(signal.SIGKILL)
-        self._timer = self._loop.call_later(self._children.kill_timeout, self._give_up)
+        self._timer = self._loop.call_later(self._children.patience, self._give_up)
 
     def _give_up(self) -> None:
         self._children.logger.error("Process %d outlives its SIGKILL", self.popen.pid)
@@ -192,7 +201,9 @@ class Children:
     def __init__(self, loop: Multiplexer, kill_timeout: float, logger: logging.Logger) -> None:
         """*kill_timeout*: seconds from SIGTERM to SIGKILL, and from that until one is given up."""
         self.loop = loop
-        self.kill_timeout = kill_timeout
+        self._kill_timeout = kill_timeout
+        #: When all must have ended (monotonic), as the service's stop has its deadline.
+        self.stop_by = math.inf
         self.logger = logger
         self._lock = threading.Lock()
         self._living: set[Child] = set()
@@ -202,6 +213,11 @@ class Children:
 
     def __len__(self) -> int:
         return len(self._living)
+
+    @property
+    def patience(self) -> float:
+        """Seconds for a step of a kill: the kill timeout, or half of what the stop leaves."""
+        return max(0.0, min(self._kill_timeout, (self.stop_by - time.monotonic()) / 2))
 
     def check(self) -> None:
         """See whether there may be one more.
@@ -244,6 +260,7 @@ class Children:
         while not self._is_last():
             for child in tuple(self._living):
                 child.kill(_STOPPED)
+                child.hasten()
             self.loop.run(lambda: not self._living)
 
     def _is_last(self) -> bool:

@@ -1,6 +1,7 @@
 """A task that waits for file descriptors and child processes in one thread, by epoll."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -60,7 +61,8 @@ class SelectTask(VTask):
     ignored, and child processes are killed.
     """
 
-    #: Seconds that a child process which is to end has from SIGTERM to SIGKILL.
+    #: Seconds that a child process which is to end has from SIGTERM to SIGKILL; at a stop, no
+    #: more than half of what is left of the service's ``--stop-timeout``.
     KILL_TIMEOUT: float = 5.0
 
     def __init__(self, service: "VService") -> None:
@@ -75,6 +77,11 @@ class SelectTask(VTask):
         super().initTask()
         self._loop = Multiplexer(self.logger)
         self._children = Children(self._loop, self.KILL_TIMEOUT, self.logger)
+        self.service.lifecycle.on_stop_request(self._hurry)
+
+    def _hurry(self) -> None:
+        """A stop was asked for, and with it came its deadline."""
+        self.children.stop_by = time.monotonic() + self.service.stop_timeout
 
     # -- descriptors ------------------------------------------------------------------------------
     def register_read(self, fd: Descriptor, callback: Callback) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sparts.errors import SpartsError, TaskError
+from sparts.lifecycle import State
 from sparts.tasks.select import (
     DescriptorError,
     ProcessFailed,
@@ -36,6 +37,12 @@ class Select(SelectTask):
     """One that has little patience with children."""
 
     KILL_TIMEOUT = 0.2
+
+
+class Patient(SelectTask):
+    """One that has more patience than a short stop allows."""
+
+    KILL_TIMEOUT = 3600.0
 
 
 @pytest.fixture
@@ -510,6 +517,34 @@ def test_the_stop_kills_them() -> None:
     late = task.popen_communicate(["true"])
     with pytest.raises(TaskError, match="was stopped"):
         late.result(0)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_stop_has_its_deadline(before: bool) -> None:
+    """A stubborn child is killed in time for a short --stop-timeout, so the stop is graceful.
+
+    So is one that, *before* the stop, began to be killed with all the time of ``KILL_TIMEOUT``.
+    """
+    stubborn = "import os, signal, time; signal.signal(15, lambda *_: os.write(1, b'no '))"
+    stubborn += "; os.write(1, b'up ')\nwhile True: time.sleep(1000)"
+    seen = {b"up": threading.Event(), b"no": threading.Event()}
+    exits: list[int] = []
+
+    def see(data: bytes) -> None:
+        for word in data.split():
+            seen[word].set()
+
+    with running(Patient, "--stop-timeout", "4") as service:
+        task = service.requireTask(Patient)
+        popen = subprocess.Popen(script(stubborn), stdout=subprocess.PIPE, start_new_session=True)
+        ProcessStreamHandler(popen, task, see, on_exit=exits.append)
+        assert seen[b"up"].wait(DEADLINE)
+        if before:
+            [child] = task.children._living
+            task.call_soon(lambda: child.kill("for the test"))
+            assert seen[b"no"].wait(DEADLINE)
+    assert [-signal.SIGKILL] == exits
+    assert State.STOPPED is service.lifecycle.state
 
 
 def test_one_that_cannot_be_killed(
