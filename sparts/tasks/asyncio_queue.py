@@ -73,8 +73,7 @@ class AsyncioQueueTask(QueueWork, AsyncioTask):
     def stop(self) -> None:
         """Have the workers end when the queue is empty, and refuse what else is put."""
         VTask.stop(self)
-        self._drain()
-        self.queue.close()
+        self._close()
 
     def _time_is_up(self) -> None:
         self.queue.sweep()
@@ -131,9 +130,11 @@ class AsyncioQueueTask(QueueWork, AsyncioTask):
             except IndexError:
                 return
             context = self._claim(entry)
+            del entry  # an idle worker holds on to no item
             if context is not None:
                 context.start(now)
                 await self._run(context)
+                del context
                 now = time.monotonic()
 
     async def _run(self, context: ExecuteContext) -> None:

@@ -1,14 +1,13 @@
 """Tasks that work off a queue in threads: first in first out, by priority, or each item once."""
 
-import inspect
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sparts.context import ExecuteContext
-from sparts.errors import TaskError
 from sparts.futures import GONE, Ticket
+from sparts.overrides import require_plain
 from sparts.tasks.queuework import QueueWork
 from sparts.workqueue import PriorityWorkQueue, UniqueWorkQueue, WorkQueue, new_nap
 
@@ -47,8 +46,7 @@ class QueueTask(QueueWork):
         :raises TaskError: ``execute`` is a coroutine, which no thread would await.
         """
         super().initTask()
-        if inspect.iscoroutinefunction(self.execute):
-            raise TaskError(f"{self.name}.execute is a coroutine; make it an AsyncioQueueTask")
+        require_plain(self.execute, self.name, "make the task an AsyncioQueueTask")
 
     def start(self) -> None:
         """Start the workers."""
@@ -58,8 +56,7 @@ class QueueTask(QueueWork):
     def stop(self) -> None:
         """Have the workers end when the queue is empty, and refuse what else is put."""
         super().stop()
-        self._drain()
-        self.queue.close()
+        self._close()
 
     def join(self) -> None:
         """Wait until the workers have ended, and report what is left."""

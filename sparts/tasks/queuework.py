@@ -2,7 +2,6 @@
 
 import inspect
 import itertools
-import random
 import reprlib
 import time
 from collections import deque
@@ -19,7 +18,7 @@ from sparts.errors import NotRun, OptionError, TaskError
 from sparts.futures import GONE, LazyFuture, Ticket
 from sparts.options import option
 from sparts.vtask import VTask
-from sparts.workqueue import Deadline, Leftovers, WorkQueue
+from sparts.workqueue import Deadline, Leftovers, WorkQueue, backoff
 
 if TYPE_CHECKING:
     from sparts.vservice import VService
@@ -29,8 +28,6 @@ __all__ = ["QueueWork"]
 #: Of the time that a stop may take, the part in which queued work is still begun; in the rest, what
 #: is left is reported and the other tasks end.
 _DRAIN_PART = 0.9
-#: Seconds: the first wait before another attempt, and the longest.
-_BACKOFF_FIRST, _BACKOFF_MOST = 0.001, 1.0
 _FIGURES = [SampleType.AVG, SampleType.MAX, SampleType.MIN, SampleType.COUNT, SampleType.P99]
 #: How many items `map` has under way at most.
 _MAP_WINDOW = 1000
@@ -201,9 +198,9 @@ class QueueWork(VTask):
             while pending:
                 result = pending[0].result(_seconds_to(until))
                 pending.popleft()
+                yield result
                 for item in itertools.islice(source, 1):
                     pending.append(self._submit_until(item, until))
-                yield result
         finally:
             _cancel(pending)
 
@@ -230,7 +227,7 @@ class QueueWork(VTask):
         if isinstance(error, TryLater):
             self.n_trylater.increment()
             if self.MAX_ATTEMPTS is None or context.attempt < self.MAX_ATTEMPTS:
-                delay = _backoff(context.attempt) if error.after is None else error.after
+                delay = backoff(context.attempt) if error.after is None else error.after
                 context.attempt += 1
                 self.queue.retry(context, delay)
                 return
@@ -255,11 +252,18 @@ class QueueWork(VTask):
         self.queue.sweep()
         self._left.report(self.logger)
 
+    def _close(self) -> None:
+        """Have the workers end when the queue is empty, and refuse what else is put."""
+        if hasattr(self, "queue"):  # else the init failed before it
+            self._drain()
+            self.queue.close()
+
     def _wind_up(self) -> None:
         """The workers have ended: let go of what is left."""
-        self._deadline.end()
-        self.queue.sweep()
-        self._left.report(self.logger)
+        if hasattr(self, "queue"):
+            self._deadline.end()
+            self.queue.sweep()
+            self._left.report(self.logger)
 
     def _leave(self, entries: list[Any]) -> None:
         """Fail the futures of *entries*, which will not be run, and keep them for the report."""
@@ -289,9 +293,3 @@ def _cancel(futures: "Iterable[Future[Any]]") -> None:
 
 def _seconds_to(until: float) -> float | None:
     return None if until == inf else max(0.0, until - time.monotonic())
-
-
-def _backoff(attempt: int) -> float:
-    """Seconds to wait after the attempt of that number; at random, lest many come at once."""
-    most = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2.0 ** min(attempt - 1, 16))
-    return max(_BACKOFF_FIRST, random.uniform(most / 2, most))

@@ -36,7 +36,7 @@ from sparts.testing import running
 from sparts.testing.background import ServiceFailed
 from sparts.vservice import VService
 from sparts.vtask import VTask
-from sparts.workqueue import WorkQueue
+from sparts.workqueue import WorkQueue, backoff
 
 DEADLINE = 10.0
 #: Seconds after which an item is to be tried again, if ever: no test waits for that.
@@ -619,9 +619,17 @@ def test_an_execute_is_needed(kind: Any) -> None:
 
 def test_an_execute_that_takes_no_item(kind: Any) -> None:
     """It keeps the service from starting, with what it must take."""
-    error = refused(type("Wrong", (kind,), {"execute": lambda self: None}))
+
+    def execute(self: Any) -> None:
+        pass
+
+    async def execute_on_loop(self: Any) -> None:
+        pass
+
+    chosen = execute_on_loop if kind is AsyncioQueueTask else execute
+    error = refused(type("Wrong", (kind,), {"execute": chosen}))
     assert isinstance(error, TaskError)
-    assert "Wrong.execute() must take (self, item, context)" == str(error)
+    assert "Wrong.execute() -> None must take (self, item, context)" == str(error)
 
 
 def test_a_coroutine_in_threads() -> None:
@@ -633,7 +641,7 @@ def test_a_coroutine_in_threads() -> None:
 
     error = refused(Wrong)
     assert isinstance(error, TaskError)
-    assert "make it an AsyncioQueueTask" in str(error)
+    assert "make the task an AsyncioQueueTask" in str(error)
 
 
 # -- trying later ---------------------------------------------------------------------------------
@@ -759,7 +767,7 @@ def test_backoff() -> None:
     """From 1 ms it doubles to 1 s, at random between half and whole, for any number of attempts."""
     for attempt in [*range(1, 30), 10**6]:
         most = min(1.0, 0.001 * 2 ** (min(attempt, 30) - 1))
-        waits = [queuework._backoff(attempt) for _ in range(50)]
+        waits = [backoff(attempt) for _ in range(50)]
         assert max(0.001, most / 2) <= min(waits)
         assert max(waits) <= most
         assert attempt == 1 or len(set(waits)) > 1
@@ -1059,6 +1067,22 @@ def test_a_task_that_never_started(kind: Any, caplog: pytest.LogCaptureFixture) 
     assert isinstance(refused(Fails), ValueError)
     assert isinstance(failed(futures[0]), NotRun)
     assert ["1 item was not run: 'early'"] == left_in(caplog)
+
+
+def test_an_init_that_failed_half_way(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Such a task is stopped quietly, with a queue or without one."""
+
+    class After(kind):  # type: ignore[misc]
+        def initTask(self) -> None:
+            super().initTask()
+            self.queue.put("early")
+            raise ValueError("not today")
+
+    with caplog.at_level(logging.DEBUG):
+        assert isinstance(refused(consumer(After, double)), ValueError)
+        assert isinstance(refused(consumer(kind, double, WORKERS=0)), OptionError)
+    assert ["1 item was not run: 'early'"] == left_in(caplog)
+    assert "Cannot stop" not in caplog.text
 
 
 def test_an_idle_stop_is_quick(kind: Any) -> None:
