@@ -260,13 +260,13 @@ def test_runs_are_cancelled_when_time_is_up(
 
 def test_a_service_without_work_is_asleep() -> None:
     """Idle workers set no timer: each sleeps until it is woken."""
-    with running(Consumer, "--Consumer-workers=3") as service:
+    with running(Consumer, "--Consumer-workers=3", "--asyncio-loop=asyncio") as service:
         task = service.requireTask(Consumer)
         task.let_go()
         assert 1 == task.submit(1).result(DEADLINE)
 
         async def timers() -> int:
-            return len(getattr(task.loop, "_scheduled", []))
+            return len(task.loop._scheduled)  # type: ignore[attr-defined]
 
         assert 0 == on_loop(service, timers())
 
