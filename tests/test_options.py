@@ -314,7 +314,7 @@ def test_get_and_set_option() -> None:
 def test_a_name_that_is_taken(name: str) -> None:
     """An option that would hide what every task has is refused, with the way to write it."""
     shadow = type("Shadow", (VTask,), {name: option(type=int, default=1)})
-    service = type("Shadowed", (VService,), {"ALL_TASKS": [shadow]})
+    service: Any = type("Shadowed", (VService,), {"ALL_TASKS": [shadow]})
     with pytest.raises(OptionError, match=rf"Shadow\.{name} is .* option\(name='{name}'"):
         service._buildArgumentParser()
     kept = type("Kept", (VTask,), {f"{name}_": option(name=name, type=int, default=1)})
