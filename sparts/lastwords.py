@@ -26,8 +26,22 @@ _watched: set[int] = set()
 def say(speak: Callable[[], object]) -> None:
     """Call *speak*, which logs, in a thread of its own; go on after half a second at most."""
     thread = threading.Thread(target=speak, name="last-words", daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
+    try:
+        thread.start()
+    except RuntimeError:  # Python 3.12 starts no thread while it ends
+        _say_or_end(speak)
+    else:
+        thread.join(PATIENCE)
+
+
+def _say_or_end(speak: Callable[[], object]) -> None:
+    """Call *speak* here; should that be stuck, the process ends with status 1."""
+    import faulthandler
+
+    with open(os.devnull, "wb") as nobody:
+        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nobody)
+        speak()
+        faulthandler.cancel_dump_traceback_later()
 
 
 def end_process(status: int, speak: Callable[[], object]) -> None:
