@@ -5,7 +5,9 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,6 +72,26 @@ def need() -> Callable[[str], str]:
         return path
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) -> Path:
+    """A directory with a self-signed ``cert.pem`` for localhost, and its ``key.pem``."""
+    where = tmp_path_factory.mktemp("tls")
+    make_certificate(need("openssl"), where / "cert.pem", where / "key.pem")
+    return where
+
+
+def make_certificate(openssl: str, cert: Path, key: Path) -> None:
+    """A self-signed certificate for localhost, valid for two days."""
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        + ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
+        + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        + ["-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )
 
 
 # -- nothing is left behind ---------------------------------------------------------------------

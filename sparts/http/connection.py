@@ -22,7 +22,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import BaseIOStream, IOStream, SSLIOStream
 
-from sparts.http.tls import BadHandshake
+from sparts.net.tls import BadHandshake
 
 if TYPE_CHECKING:
     from sparts.http.server import HTTPServer

@@ -16,7 +16,7 @@ from tornado.netutil import ssl_options_to_context, ssl_wrap_socket
 
 from sparts.http.connection import Connection, Phase, Stream, TLSStream
 from sparts.http.listener import Listener
-from sparts.http.tls import BadHandshake, TLSSocket
+from sparts.net.tls import BadHandshake, TLSSocket
 
 __all__ = ["HTTPServer", "Limits"]
 

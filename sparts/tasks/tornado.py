@@ -1,7 +1,5 @@
 """Tornado as tasks: its IOLoop, which is the service's asyncio loop, and an HTTP server on it."""
 
-import shlex
-import socket
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,19 +7,17 @@ import tornado.web
 from tornado.ioloop import IOLoop
 
 from sparts.counters import CallbackCounter, SampleType, counter, samples
-from sparts.errors import OptionError
 from sparts.http.connection import Connection
 from sparts.http.options import HTTPOptions
 from sparts.http.server import HTTPServer
-from sparts.http.sockets import SocketFile, bind_tcp, bind_unix, format_address, listen
-from sparts.http.tls import BadHandshake, server_context
+from sparts.net.bound import Listening, tls_context
+from sparts.net.sockets import format_address
+from sparts.net.tls import BadHandshake
 from sparts.options import option
 from sparts.tasks.asyncio import LOOPS, AsyncioLoopTask, call_soon
 from sparts.vtask import SkipTask, VTask
 
 if TYPE_CHECKING:
-    import ssl
-
     from sparts.vservice import VService
 
 __all__ = ["HelloWorldHandler", "TornadoHTTPTask", "TornadoIOLoopTask", "TornadoTask"]
@@ -84,7 +80,7 @@ class HelloWorldHandler(tornado.web.RequestHandler):
         self.write("Hello, world")
 
 
-class TornadoHTTPTask(HTTPOptions, TornadoTask):
+class TornadoHTTPTask(HTTPOptions, Listening, TornadoTask):
     """An HTTP server of Tornado handlers; override ``getApplicationConfig`` with the routes.
 
     A handler reaches the service as ``self.settings["service"]`` and the task as
@@ -105,12 +101,6 @@ class TornadoHTTPTask(HTTPOptions, TornadoTask):
 
     def __init__(self, service: "VService") -> None:
         super().__init__(service)
-        self._sockets: list[socket.socket] = []
-        self._file: SocketFile | None = None
-        self._claim = ""
-        #: The addresses it is bound to, from ``initTask`` on: ``(host, port)`` for IPv4, ``(host,
-        #: port, flow, scope)`` for IPv6, the path of a unix socket.
-        self.bound_addrs: list[Any] = []
         self._started = False
         self._stopping = False
         self._drained = threading.Event()
@@ -141,58 +131,19 @@ class TornadoHTTPTask(HTTPOptions, TornadoTask):
         self.app = tornado.web.Application(
             self.getApplicationConfig(), **self.getApplicationSettings()
         )
-        settings = {"ssl_options": self._tls(), **self.getServerSettings()}
+        settings = {"ssl_options": tls_context(self, ("http/1.1",)), **self.getServerSettings()}
         self.server = _Server(self.app, task=self, limits=self.limits(), **settings)
-        self._bind()
-
-    def _tls(self) -> "ssl.SSLContext | None":
-        if self.cert is not None:
-            return server_context(self.cert, self.key, self._asked_by("cert", "key"))
-        if self.key is not None:
-            raise OptionError(
-                f"{self._asked_by('key')}: give its certificate too, as the cert option"
-            )
-        return None
-
-    def _asked_by(self, *names: str) -> str:
-        """These options of the task as one writes them on the command line, where they are set."""
-        given = {name: self.getTaskOption(name) for name in names}
-        return " ".join(
-            f"--{self._taskOptionName(name).replace('_', '-')} {shlex.quote(str(value))}"
-            for name, value in given.items()
-            if value is not None
-        )
-
-    def _bind(self) -> None:
-        if self.sock is not None:
-            self._claim = self._asked_by("sock", "sock-group")
-            mode = int(self.sock_mode, 8)
-            sock, self._file = bind_unix(self.sock, mode, self.sock_group, self._claim)
-            self._sockets = [sock]
-        else:
-            self._claim = self._asked_by("host", "port")
-            self._sockets = bind_tcp(self.host, self.port, self._claim)
-        self.bound_addrs = [sock.getsockname() for sock in self._sockets]
-
-    @property
-    def bound_v4_addrs(self) -> list[tuple[str, int]]:
-        """Those of ``bound_addrs`` that are IPv4."""
-        return [addr for addr in self.bound_addrs if isinstance(addr, tuple) and len(addr) == 2]
-
-    @property
-    def bound_v6_addrs(self) -> list[tuple[str, int, int, int]]:
-        """Those of ``bound_addrs`` that are IPv6."""
-        return [addr for addr in self.bound_addrs if isinstance(addr, tuple) and len(addr) == 4]
+        self.bind()
 
     def start(self) -> None:
         """Listen, and accept on the loop."""
-        for sock in self._sockets:
-            listen(sock, self.backlog, self._claim)
+        bound = self._bound or self.bind()
+        bound.listen()
         self._started = True
         # A loop that died must not leave a join waiting.
         loop_task = self.service.requireTask(AsyncioLoopTask)
         loop_task.closed.add_done_callback(lambda _: self._finish())
-        call_soon(loop_task.loop, lambda: self.server.add_sockets(self._sockets))
+        call_soon(loop_task.loop, lambda: self.server.add_sockets(bound.sockets))
         for address in self.bound_addrs:
             self.logger.info("%s Server Started on %s", self.name, format_address(address))
         super().start()
@@ -208,15 +159,13 @@ class TornadoHTTPTask(HTTPOptions, TornadoTask):
             self._finish()
 
     def _drain(self) -> None:
-        if self._file is not None:
-            self._file.remove()
+        if self._bound is not None:
+            self._bound.remove_file()
         self.server.drain(self.drain_timeout, self._finish)
 
     def _finish(self) -> None:
-        for sock in self._sockets:
-            sock.close()
-        if self._file is not None:
-            self._file.remove()
+        if self._bound is not None:
+            self._bound.close()
         self._drained.set()
 
     @property

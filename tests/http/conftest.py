@@ -4,12 +4,10 @@ import asyncio
 import logging
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from http.client import HTTPResponse
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,7 +15,7 @@ import tornado.web
 from tornado.ioloop import IOLoop
 
 from sparts.http.server import HTTPServer, Limits
-from sparts.http.sockets import bind_tcp
+from sparts.net.sockets import bind_tcp
 from sparts.tasks.asyncio import new_loop
 
 DEADLINE = 10.0
@@ -190,26 +188,6 @@ def serve(loop_kind: str) -> Iterator[Serve]:
     yield start
     for served in running:
         served.close()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) -> Path:
-    """A directory with a self-signed ``cert.pem`` for localhost, and its ``key.pem``."""
-    where = tmp_path_factory.mktemp("tls")
-    make_certificate(need("openssl"), where / "cert.pem", where / "key.pem")
-    return where
-
-
-def make_certificate(openssl: str, cert: Path, key: Path) -> None:
-    """A self-signed certificate for localhost, valid for two days."""
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        + ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        + ["-keyout", str(key), "-out", str(cert)],
-        check=True,
-        capture_output=True,
-    )
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import tornado.websocket
 
 from sparts.http.connection import Connection, Phase
 from sparts.http.server import HTTPServer, Limits
-from sparts.http.tls import server_context
+from sparts.net.tls import server_context
 
 DEADLINE = 10.0
 

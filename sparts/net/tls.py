@@ -29,18 +29,26 @@ class TLSSocket(ssl.SSLSocket):
             raise
 
 
-def server_context(cert: str, key: str | None, asked_by: str) -> ssl.SSLContext:
+def server_context(
+    cert: str,
+    key: str | None,
+    asked_by: str,
+    alpn: tuple[str, ...] = (),
+    client_ca: str | None = None,
+) -> ssl.SSLContext:
     """The context of a server with the certificate chain in *cert* and its private key.
 
     Both are PEM files; *key* may be None where *cert* holds the key too. *asked_by* begins the
-    errors.
+    errors; *alpn* are the protocols to offer. With *client_ca*, a PEM file too, a client must show
+    a certificate that was signed by one in it.
 
     :raises OptionError: a file cannot be read, is not PEM, is encrypted, or they do not match.
     """
-    for path in filter(None, (cert, key)):
+    for path in filter(None, (cert, key, client_ca)):
         _check_readable(path, asked_by)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
+    if alpn:
+        context.set_alpn_protocols(alpn)
     try:
         # An encrypted key would else ask for its password on the terminal.
         context.load_cert_chain(cert, key, password=lambda: b"")
@@ -50,7 +58,20 @@ def server_context(cert: str, key: str | None, asked_by: str) -> ssl.SSLContext:
             f"{asked_by}: {cert} and {key or 'the key in it'} make no TLS server ({reason}); give "
             "a PEM certificate chain and the unencrypted PEM key that belongs to it"
         ) from None
+    if client_ca is not None:
+        _require_clients(context, client_ca, asked_by)
     return context
+
+
+def _require_clients(context: ssl.SSLContext, client_ca: str, asked_by: str) -> None:
+    try:
+        context.load_verify_locations(client_ca)
+    except ssl.SSLError as error:
+        raise OptionError(
+            f"{asked_by}: {client_ca} holds no certificates ({error.reason}); give the PEM "
+            "certificates of who signs for clients"
+        ) from None
+    context.verify_mode = ssl.CERT_REQUIRED
 
 
 def _check_readable(path: str, asked_by: str) -> None:

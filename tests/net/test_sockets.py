@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sparts.errors import OptionError, SpartsError
-from sparts.http import sockets
-from sparts.http.sockets import ListenError, SocketFile, bind_tcp, bind_unix, format_address, listen
+from sparts.net import sockets
+from sparts.net.sockets import ListenError, SocketFile, bind_tcp, bind_unix, format_address, listen
 
 BY = "--http-port 80"
 

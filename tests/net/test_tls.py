@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sparts.errors import OptionError
-from sparts.http.tls import server_context
+from sparts.net.tls import server_context
 
 BY = "--http-cert no.pem"
 
