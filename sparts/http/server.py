@@ -15,7 +15,7 @@ from tornado.iostream import IOStream
 from tornado.netutil import ssl_options_to_context, ssl_wrap_socket
 
 from sparts.http.connection import Connection, Phase, Stream, TLSStream
-from sparts.http.listener import Listener
+from sparts.net.listener import AsyncioReactor, Listener
 from sparts.net.tls import BadHandshake, TLSSocket
 
 __all__ = ["HTTPServer", "Limits"]
@@ -108,7 +108,7 @@ class HTTPServer(tornado.httpserver.HTTPServer):
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on *sockets*, which listen and are non-blocking, from now on."""
         self.loop = asyncio.get_running_loop()
-        self._listener.open(sockets)
+        self._listener.open(sockets, AsyncioReactor(self.loop))
 
     def stop(self) -> None:
         """Close the listening sockets; connections go on. See :meth:`drain`."""

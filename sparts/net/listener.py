@@ -1,16 +1,17 @@
 """The accept loop: backs off when descriptors run out, and waits at a limit of connections."""
 
-import asyncio
 import errno
+import functools
 import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tornado.ioloop import IOLoop
+if TYPE_CHECKING:
+    import asyncio
 
-__all__ = ["Listener"]
+__all__ = ["AsyncioReactor", "Listener", "Reactor", "Timer"]
 
 #: Connections accepted in one go, so that those already there get their turn.
 _BATCH = 64
@@ -38,6 +39,46 @@ _ONE_LOST = frozenset(
 )
 
 
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> object:
+        """Do without it."""
+
+
+class Reactor(Protocol):
+    """What a listener needs of a loop."""
+
+    def watch(self, sock: socket.socket, callback: Callable[[], object]) -> None:
+        """Call *callback* whenever a client waits on *sock*."""
+
+    def unwatch(self, sock: socket.socket) -> None:
+        """No more, if it was so."""
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call *callback* after *delay* seconds."""
+
+
+class AsyncioReactor:
+    """An asyncio loop as a :class:`Reactor`."""
+
+    def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
+        self._loop = loop
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call *callback* after *delay* seconds."""
+        return self._loop.call_later(delay, callback)
+
+    def watch(self, sock: socket.socket, callback: Callable[[], object]) -> None:
+        """Call *callback* whenever a client waits on *sock*."""
+        self._loop.add_reader(sock.fileno(), callback)
+
+    def unwatch(self, sock: socket.socket) -> None:
+        """No more, if it was so."""
+        if sock.fileno() >= 0:
+            self._loop.remove_reader(sock.fileno())
+
+
 class Listener:
     """Accepts on listening sockets and hands the connections on; all in the loop's thread."""
 
@@ -56,15 +97,15 @@ class Listener:
         #: What to call when it has closed, once that was asked for.
         self._done: Callable[[], object] | None = None
         self._delay = _FIRST_DELAY
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         #: What keeps it from accepting all who came, in words; '' when nothing does.
         self._trouble = ""
         self._told = -_QUIET
         self._telling = False
 
-    def open(self, sockets: Iterable[socket.socket]) -> None:
+    def open(self, sockets: Iterable[socket.socket], reactor: Reactor) -> None:
         """Accept on *sockets*, which listen and are non-blocking, from now on."""
-        self._ioloop = IOLoop.current()
+        self._reactor = reactor
         self._sockets.extend(sockets)
         self._resume()
 
@@ -97,9 +138,6 @@ class Listener:
             self._resume()
 
     # -- accepting --------------------------------------------------------------------------------
-    def _on_readable(self, sock: socket.socket, events: int) -> None:
-        self._accept(sock)
-
     def _accept(self, sock: socket.socket) -> bool:
         """Accept up to a batch; whether there may be more."""
         for _ in range(_BATCH):
@@ -135,14 +173,13 @@ class Listener:
     def _back_off(self, error: OSError) -> None:
         self._in_trouble(f"Cannot accept ({error.strerror or error})")
         self._pause()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._delay, self._resume)
+        self._timer = self._reactor.call_later(self._delay, self._resume)
         self._delay = min(2 * self._delay, _LAST_DELAY)
 
     def _pause(self) -> None:
         self._paused = True
         for sock in self._sockets:
-            self._ioloop.remove_handler(sock)
+            self._reactor.unwatch(sock)
 
     def _resume(self) -> None:
         if self._done is not None:
@@ -151,7 +188,7 @@ class Listener:
         self._paused = False
         self._forget_timer()
         for sock in self._sockets:
-            self._ioloop.add_handler(sock, self._on_readable, IOLoop.READ)
+            self._reactor.watch(sock, functools.partial(self._accept, sock))
 
     def _forget_timer(self) -> None:
         if self._timer is not None:

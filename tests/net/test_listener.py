@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sparts.http import listener as module
-from sparts.http.listener import Listener
+from sparts.net import listener as module
+from sparts.net.listener import AsyncioReactor, Listener
 from sparts.tasks.asyncio import new_loop
 
 DEADLINE = 10.0
@@ -49,7 +49,7 @@ class Room:
         self.changed = asyncio.Condition()
         self.server = Server()
         self.listener = Listener(self._accepted, self._has_room, logging.getLogger("listener"))
-        self.listener.open([self.server])
+        self.listener.open([self.server], AsyncioReactor(asyncio.get_running_loop()))
 
     def _accepted(self, sock: socket.socket, address: Any) -> None:
         self.inside.append(sock)
