@@ -90,16 +90,16 @@ class Tasks:
     def _stand_in(
         self, base: Any, cls: TaskClass, wanted: dict[TaskClass, None], path: list[TaskClass]
     ) -> bool:
-        """Whether a subclass of *base* takes its place; one that is still to come is added now."""
+        """Whether subclasses of *base* take its place; those that are still to come are added now.
+
+        All of those that are wanted: who depends on a kind of task starts when each of it is ready.
+        """
         if not isinstance(base, type):
             return False
-        if any(issubclass(each, base) for each in self._classes.values()):
-            return True
         for each in wanted:
             if each is not cls and isinstance(each, type) and issubclass(each, base):
                 self._add(each, wanted, path + [cls])
-                return True
-        return False
+        return any(issubclass(each, base) for each in self._classes.values())
 
     def unregister(self, cls: TaskClass) -> None:
         """Take *cls* out again, before ``create``; nothing happens where it is not in."""
@@ -160,9 +160,8 @@ class Tasks:
         :raises TaskError: a dependency was not ready within *ready_timeout* seconds.
         """
         for task in self._each("start", until):
-            for dependency in dependencies(type(task)):
-                needed = self.get(dependency)
-                if needed is None or needed.waitReady(ready_timeout) or until():
+            for needed in self._needed_by(type(task)):
+                if needed.waitReady(ready_timeout) or until():
                     continue
                 raise TaskError(
                     f"{needed.name} was not ready within {ready_timeout:g} s (--ready-timeout); "
@@ -213,11 +212,20 @@ class Tasks:
     def _dependents(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for task in self._instances.values():
-            for dependency in dependencies(type(task)):
-                needed = self.get(dependency)
-                if needed is not None:
-                    found.setdefault(needed.name, set()).add(task.name)
+            for needed in self._needed_by(type(task)):
+                found.setdefault(needed.name, set()).add(task.name)
         return found
+
+    def _needed_by(self, cls: TaskClass) -> "list[VTask]":
+        """The tasks that those of *cls* depend on: of a dependency that is not there itself, all
+        that are subclasses of it."""
+        found: dict[str, VTask] = {}
+        for kind in dependencies(cls):
+            names = [kind.__name__]
+            if self._classes.get(names[0]) is not kind:
+                names = [name for name, each in self._classes.items() if issubclass(each, kind)]
+            found.update((name, self._instances[name]) for name in names if name in self._instances)
+        return list(found.values())
 
     def dependents(self, task: "VTask") -> "list[VTask]":
         """The tasks whose ``DEPS`` name *task*, directly."""

@@ -132,6 +132,11 @@ class Listener:
         """Whether it has sockets still, if only for those who wait."""
         return bool(self._sockets)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits for connections to close, or for descriptors."""
+        return self._paused
+
     def retry(self) -> None:
         """A connection has closed, so there may be room again."""
         if self._paused and self._sockets:
