@@ -25,7 +25,11 @@ DEADLINE = 60.0
 _CONNECT_STEP = 0.0005
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_SHOWN = ("tornado", "uvloop", "httptools", "aiohttp", "uvicorn", "prometheus_client", "watchfiles")
+_SHOWN = (
+    *("tornado", "uvloop", "httptools", "aiohttp", "uvicorn", "prometheus_client", "watchfiles"),
+    *("thrift", "thriftpy2"),
+)
+_GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 Sample = Mapping[str, float]
 Results = dict[str, list[Sample]]
@@ -157,14 +161,16 @@ class Process:
             os.close(handle)
         return self._popen.wait()
 
-    def answers(self, port: int, timeout: float = DEADLINE) -> dict[str, float]:
-        """Seconds from its start until a connect succeeded, and until ``GET /`` was answered."""
+    def answers(
+        self, port: int, timeout: float = DEADLINE, request: bytes = _GET
+    ) -> dict[str, float]:
+        """Seconds from its start until a connect succeeded, and until *request* was answered."""
         until = time.perf_counter() + timeout
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as to:
                 listening = time.perf_counter()
                 to.settimeout(timeout)
-                to.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                to.sendall(request)
                 if to.recv(65536):
                     answered = time.perf_counter()
                     return {

@@ -1,4 +1,7 @@
-"""The options that a service, its hooks and its tasks declare, and the service's defaults."""
+"""The options that a service, its hooks and its tasks declare, and the service's defaults.
+
+For clients of a running service, values are texts, written as on a command line.
+"""
 
 import argparse
 from collections.abc import Iterator
@@ -6,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from sparts.errors import OptionError, nearest
 from sparts.hooks import hook_classes
-from sparts.options import HasOptions, Option
+from sparts.options import HIDDEN, HasOptions, Option
 from sparts.tasklist import Tasks
 
 if TYPE_CHECKING:
     from sparts.vservice import VService
 
-__all__ = ["declared_options", "default_values", "fill", "set_option"]
+__all__ = [
+    "declared_options",
+    "default_values",
+    "fill",
+    "option_texts",
+    "set_from_text",
+    "set_option",
+]
 
 
 def _owners(service: "type[VService]", tasks: Tasks) -> Iterator[type[HasOptions]]:
@@ -100,3 +110,61 @@ def set_option(service: "VService", name: str, value: Any) -> None:
         owner, declared = found
         value = declared.convert(value, owner)
     setattr(service.options, name, value)
+
+
+# -- as texts -------------------------------------------------------------------------------------
+def option_texts(service: "VService") -> dict[str, str]:
+    """The values of the declared options of *service*, by name; those that are secret are hidden.
+
+    An option without a value is ``''``, a list its words as in a shell. What was added to the
+    parser without a declaration is left out, as nobody knows whether it is secret.
+    """
+    values = vars(service.options).copy()
+    known = declared_options(type(service), service.tasks)
+    return {name: _text(each, values.get(name)) for name, (_, each) in known.items()}
+
+
+def _text(declared: Option, value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    if declared.secret:
+        return HIDDEN
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        import shlex  # only here, as the container itself has no need of it
+
+        return shlex.join(map(str, value))
+    return str(value)
+
+
+def set_from_text(service: "VService", name: str, text: str) -> None:
+    """Set the declared option *name* of *service* as *text*, the words of a list as in a shell.
+
+    :raises OptionError: there is no such option, or the text is not of the declared type.
+    """
+    name = name.replace("-", "_")
+    known = declared_options(type(service), service.tasks)
+    if name not in known:
+        raise OptionError(f"no option {name[:_LONG]!r}{nearest(name[:_LONG], known)}")
+    owner, declared = known[name]
+    value = text if declared.nargs in (None, "?") else _words(declared, text, declared.flag(owner))
+    service.setOption(name, value)
+
+
+#: Characters of a name that was made up, at most.
+_LONG = 100
+
+
+def _words(declared: Option, text: str, flag: str) -> list[str]:
+    """The words in *text*, as many as the option takes."""
+    import shlex
+
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise OptionError(f"{flag}: {error}; quote as in a shell") from None
+    lowest = declared.nargs if isinstance(declared.nargs, int) else int(declared.nargs == "+")
+    if len(words) < lowest or (isinstance(declared.nargs, int) and len(words) > lowest):
+        raise OptionError(f"{flag}: {len(words)} values, but it takes {declared.nargs}")
+    return words

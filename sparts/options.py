@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast, overload
 
 from sparts.errors import OptionError
 
-__all__ = ["HasOptions", "Option", "option"]
+__all__ = ["HIDDEN", "HasOptions", "Option", "option"]
 
 T = TypeVar("T")
 _BOOLS = {"true": True, "yes": True, "on": True, "1": True}
@@ -32,6 +32,8 @@ class Option:
         self.action: str | None = settings.pop("action", None)
         self.nargs: int | str | None = settings.pop("nargs", None)
         self.choices: Sequence[Any] | None = settings.pop("choices", None)
+        #: Whether its value is shown to nobody: not in help, not in errors, not to clients.
+        self.secret: bool = settings.pop("secret", False)
         self.settings = settings
         if self.is_flag and kind is not None:
             raise OptionError(f"option {name or ''}: {self.action} takes no value, so no type")
@@ -78,6 +80,14 @@ class Option:
         if value is None:
             return None
         try:
+            return self._checked(value, owner)
+        except OptionError:
+            if self.secret:
+                raise OptionError(f"{self.flag(owner)}: {_UNTOLD}") from None
+            raise
+
+    def _checked(self, value: Any, owner: "HasOptions | type[HasOptions]") -> Any:
+        try:
             converted = self._converted(value)
         except argparse.ArgumentTypeError as error:
             raise OptionError(f"{self.flag(owner)}: {error}") from None
@@ -106,15 +116,26 @@ class Option:
             return self.type(int(value))
         return self.type(value) if isinstance(value, (str, int, float)) else value
 
+    def _secretly(self, word: str) -> Any:
+        """A word of the command line, converted; of a wrong one the error does not tell it."""
+        try:
+            one = self._one(word)
+            if self.choices is None or one in self.choices:
+                return one
+        except (argparse.ArgumentTypeError, ValueError, TypeError):
+            pass
+        raise argparse.ArgumentTypeError(_UNTOLD)
+
     def flag(self, owner: "HasOptions | type[HasOptions]") -> str:
         """The command line's flag, ``--http-port``."""
         return "--" + "-".join(filter(None, (owner._optionPrefix(), self.name))).replace("_", "-")
 
     def _help(self) -> str | None:
         """The help, where a lone % is one: argparse would take it for a mark of its own."""
-        if self.help is None or "%%" in self.help:
-            return self.help
-        return _MARK.sub("%%", self.help)
+        text = self.help
+        if text is not None and self.secret:
+            text = text.replace("%(default)s", HIDDEN)
+        return text if text is None or "%%" in text else _MARK.sub("%%", text)
 
     def add_to(
         self, group: argparse._ActionsContainer, owner: "type[HasOptions]", **over: Any
@@ -124,6 +145,8 @@ class Option:
         keywords.update(dest=owner._optionDest(self), help=self._help(), action=self.action)
         if not self.is_flag:
             keywords.update(type=self.type, nargs=self.nargs, choices=self.choices)
+            if self.secret:
+                keywords.update(type=self._secretly, choices=None)
         if "default" in over:
             keywords.pop("required", None)
             over["default"] = self.convert(over["default"], owner)
@@ -132,6 +155,9 @@ class Option:
         return group.add_argument(self.flag(owner), **keywords)
 
 
+#: What is shown in the place of a secret value.
+HIDDEN = "********"
+_UNTOLD = "what was given is no value of it; it is secret, so it is not shown here"
 _MARK = re.compile(r"%(?!\(\w+\)[sd])(?!%)")
 
 
@@ -181,6 +207,7 @@ def option(
     action: Literal["store_true", "store_false"],
     default: bool | Callable[[Any], bool] | None = None,
     help: str | None = None,
+    secret: bool = False,
 ) -> bool: ...
 @overload
 def option(
@@ -194,6 +221,7 @@ def option(
     choices: Sequence[Any] | None = None,
     *,
     nargs: int | Literal["*", "+"],
+    secret: bool = False,
 ) -> list[T]: ...
 @overload
 def option(
@@ -206,6 +234,7 @@ def option(
     metavar: str | None = None,
     required: bool = False,
     choices: Sequence[T] | None = None,
+    secret: bool = False,
 ) -> T: ...
 @overload
 def option(
@@ -217,6 +246,8 @@ def option(
     metavar: str | None = None,
     required: bool = False,
     choices: Sequence[T] | None = None,
+    *,
+    secret: bool = False,
 ) -> T: ...
 @overload
 def option(
@@ -229,6 +260,7 @@ def option(
     required: bool = False,
     choices: Sequence[Any] | None = None,
     nargs: int | str | None = None,
+    secret: bool = False,
 ) -> Any: ...
 def option(
     name: str | None = None,
@@ -240,6 +272,7 @@ def option(
     required: bool = False,
     choices: Sequence[Any] | None = None,
     nargs: int | str | None = None,
+    secret: bool = False,
 ) -> Any:
     """Declare an option as a class attribute of a task or a service.
 
@@ -247,7 +280,8 @@ def option(
     subclass changes it by changing another attribute. *type* converts what the command line and
     assignments give; ``store_true`` and ``store_false`` are bools; with *nargs* every element is
     converted. ``%(default)s`` works in *help*. An option with neither default nor ``required``
-    reads as None until it is given.
+    reads as None until it is given. The value of a *secret* one is told neither in help and errors
+    nor to clients that ask for the options.
 
     :raises OptionError: the declaration contradicts itself.
     """
@@ -261,4 +295,5 @@ def option(
         required=required or None,
         choices=choices,
         nargs=nargs,
+        secret=secret,
     )

@@ -1,6 +1,7 @@
 """Every program in demo/ is started, asked something, stopped, and ends with status 0."""
 
 import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -17,6 +18,10 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import pytest
+
+from sparts.gen.fb303 import FacebookService
+from sparts.gen.fb303.ttypes import fb_status
+from sparts.thrift.client import ThriftClient
 
 DEMO = pathlib.Path(__file__).resolve().parent.parent / "demo"
 DEADLINE = 15.0
@@ -44,6 +49,10 @@ class Demo:
             if found := re.search(pattern, line):
                 return found
         raise AssertionError(f"{pattern!r} never came in:\n{self.log}")
+
+    def port(self, task: str) -> int:
+        """Where that task serves."""
+        return int(self.expect(rf"{task} Server Started on 0\.0\.0\.0:(\d+)$").group(1))
 
     def url(self) -> str:
         """Where it serves, once it does."""
@@ -178,6 +187,79 @@ def test_asyncio_mix() -> None:
         assert {"avg.60", "p99.60", "max.60"} == {key.removeprefix("lag_ms.") for key in lag}
         running.expect(r"INFO:AsyncioMix.Report:late by at most \d+\.\d+ ms")
         running.end()
+
+
+@pytest.fixture
+def calculator(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The code that was made of ``calculator.thrift``, as the demos import it."""
+    monkeypatch.syspath_prepend(DEMO)
+
+    def module(name: str) -> Any:
+        return importlib.import_module(f"gen.calculator.{name}")
+
+    return module
+
+
+def test_http_thrift() -> None:
+    """It tells of itself to framed clients and over HTTP."""
+    with demo("http_thrift.py", "--thrift-port", "0", "--http-port", "0") as running:
+        framed = f"localhost:{running.port('ThriftServerTask')}"
+        over_http = f"http://localhost:{running.port('Web')}/thrift"
+        running.expect(STARTED)
+        for calls, where in enumerate((framed, over_http), 1):
+            with ThriftClient(where, module=FacebookService) as client:
+                assert ("HTTPThrift", "1.0", fb_status.ALIVE) == (
+                    client.getName(),
+                    client.getVersion(),
+                    client.getStatus(),
+                )
+                assert calls == client.getCounter("Status.getName.calls")
+        running.end()
+
+
+def test_thrift_multiplex(calculator: Any) -> None:
+    """Each of its two services is there by its name."""
+    with demo("thrift_multiplex.py", "--thrift-port", "0") as running:
+        where = f"localhost:{running.port('Server')}"
+        running.expect(STARTED)
+        sums, notes = calculator("Calculator"), calculator("Journal")
+        with ThriftClient(where, module=sums, multiplex_service="Calculator") as client:
+            assert 3 == client.add(1, 2)
+            with pytest.raises(calculator("ttypes").DivisionByZero):
+                client.divide(1, 0)
+        with ThriftClient(where, module=notes, multiplex_service="Journal") as client:
+            client.note("it works")
+            running.expect("noted: it works$")
+            assert ["it works"] == client.lines()
+        running.end()
+
+
+def test_thrift_async(calculator: Any) -> None:
+    """What a queue of threads has worked out is the answer of an async method."""
+    with demo("thrift_async.py", "--thrift-port", "0") as running:
+        where = f"localhost:{running.port('ThriftServerTask')}"
+        running.expect(STARTED)
+        with ThriftClient(where, module=calculator("Calculator")) as client:
+            assert (3, 3) == (client.add(1, 2), client.divide(7, 2))
+        running.end()
+
+
+def test_thrift_failover() -> None:
+    """When one of its two servers is killed, it goes on with the other."""
+    with (
+        demo("thrift_async.py", "--thrift-port", "0") as first,
+        demo("thrift_async.py", "--thrift-port", "0") as second,
+    ):
+        servers = [f"localhost:{each.port('ThriftServerTask')}" for each in (first, second)]
+        argv = ["--Caller-interval", "0.02", "--Caller-servers", *servers]
+        with demo("thrift_failover.py", *argv) as running:
+            running.expect("number 5$")
+            first.process.kill()
+            first.process.wait(DEADLINE)
+            last = int(running.expect(r"number (\d+)$").group(1))
+            running.expect(f"number {last + 10}$")
+            running.end()
+        second.end()
 
 
 def test_all_were_run() -> None:

@@ -27,7 +27,11 @@ OURS = """
 """.split()
 #: What only the task modules built on them may load.
 LIBRARIES = "asyncio cronsim daemon dbus gevent thrift tornado twisted uvloop watchfiles".split()
-NAMES = sorted(each.name for each in pkgutil.walk_packages(sparts.__path__, "sparts."))
+NAMES = sorted(
+    each.name
+    for each in pkgutil.walk_packages(sparts.__path__, "sparts.")
+    if not each.name.startswith("sparts.gen")  # generated
+)
 
 
 def loaded_by(module: str) -> set[str]:

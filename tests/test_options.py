@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sparts import cli
+from sparts.declarations import option_texts, set_from_text
 from sparts.errors import OptionError
 from sparts.options import option
 from sparts.vservice import VService
@@ -366,3 +367,115 @@ def test_flag_with_a_type() -> None:
     """A store_true option with a type contradicts itself."""
     with pytest.raises(OptionError, match="store_true takes no value"):
         option(name="x", action="store_true", type=int)
+
+
+# -- secrets, and values as texts -----------------------------------------------------------------
+class Vault(VTask):
+    """Keeps what nobody may see."""
+
+    LOOPLESS = True
+    OPT_PREFIX = "vault"
+    key: str = option(type=str, default="s3cret", secret=True, help="opens it (%(default)s)")
+    code: int | None = option(type=int, secret=True, choices=[71077345, 2])
+    codes: list[int] = option(type=int, nargs="*", secret=True)
+    sealed: bool = option(action="store_true", secret=True)
+
+
+class Bank(VService):
+    ALL_TASKS = [Vault, Fetcher]
+
+
+def test_a_secret_reads_as_any_option() -> None:
+    """What is secret has its value, converted, for the code that declares it."""
+    _, task = make("--vault-key", "x", "--vault-code=2", "--vault-codes", "3", "4", service=Bank)
+    assert ("x", 2, [3, 4], False) == (task.key, task.code, task.codes, task.sealed)
+    task.code = "71077345"
+    assert 71077345 == task.code
+
+
+def test_help_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """-h shows neither the default of a secret nor its choices."""
+    with pytest.raises(SystemExit):
+        cli.parse(Bank, ["-h"])
+    said = capsys.readouterr().out
+    assert "opens it (********)" in said
+    assert "s3cret" not in said
+    assert "71077345" not in said
+
+
+@pytest.mark.parametrize("flag", ["--vault-code=12345", "--vault-code=hush", "--vault-codes=hush"])
+def test_errors_show_no_secret(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    """The error of a wrong secret names the option, and not the value, wherever it came from."""
+    said = refusal(capsys, flag, service=Bank)
+    name, _, value = flag.partition("=")
+    assert f"argument {name}: what was given is no value of it" in said
+    assert value not in said
+    service, _ = make(service=Bank)
+    with pytest.raises(OptionError, match=f"^{name}: what was given is no value") as caught:
+        service.setOption(name[2:], value)
+    assert value not in str(caught.value)
+
+
+def test_values_as_texts() -> None:
+    """As a text, no value is '', a bool a word, a list its words; a secret is hidden if set."""
+    service, task = make("--fetch-all-sizes", "1", "2", service=Bank)
+    task.sealed = None
+    texts = option_texts(service)
+    assert set(service.getOptions()) == set(texts)
+    assert ("1 2", "", "80") == tuple(texts[f"fetch_all_{n}"] for n in ("sizes", "plain", "port"))
+    assert ("false", "true") == (texts["fetch_all_quiet"], texts["fetch_all_colour"])
+    assert ("********", "", "", "") == tuple(
+        texts[f"vault_{name}"] for name in ("key", "code", "codes", "sealed")
+    )
+    service.setOption("undeclared", "x")
+    assert "undeclared" not in option_texts(service)
+
+
+def test_setting_by_texts() -> None:
+    """A text is converted as on the command line; what was shown sets the same value again."""
+    service, vault = make(service=Bank)
+    task: Any = service.requireTask(Fetcher)
+    for name, text in {"sizes": "5 '6'", "port": "7", "quiet": "true", "mode": "slow"}.items():
+        set_from_text(service, f"fetch-all-{name}", text)
+    assert ([5, 6], 7, True, "slow") == (task.sizes, task.port, task.quiet, task.mode)
+    before = service.getOptions()
+    for name, text in option_texts(service).items():
+        if text and text != "********":
+            set_from_text(service, name, text)
+    assert before == service.getOptions()
+    set_from_text(service, "vault_key", "new")
+    assert "new" == vault.key
+
+
+class Pair(VTask):
+    LOOPLESS = True
+    pair: list[int] = option(type=int, nargs=2, default=[1, 2])
+    some: list[int] = option(type=int, nargs="+", default=[1])
+
+
+class Counted(VService):
+    ALL_TASKS = [Pair]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("stop_timeoot", "1", "no option 'stop_timeoot'; did you mean 'stop_timeout'"),
+        ("x" * 100_000, "1", f"no option '{'x' * 100}'"),
+        ("stop_timeout", "soon", "--stop-timeout: 'soon' is not seconds"),
+        ("level", "loud", "--level: 'LOUD' is not one of DEBUG, INFO"),
+        ("Pair_pair", "1", "--Pair-pair: 1 values, but it takes 2"),
+        ("Pair_pair", "1 2 3", "--Pair-pair: 3 values, but it takes 2"),
+        ("Pair_some", "", "--Pair-some: 0 values, but it takes +"),
+        ("Pair_some", "'1", "--Pair-some: No closing quotation; quote as in a shell"),
+        ("Pair_some", "1 x", "--Pair-some: "),
+    ],
+)
+def test_wrong_texts(name: str, text: str, said: str) -> None:
+    """An unknown name, and a text that is no value, are refused, and nothing is changed."""
+    service, _ = make(service=Counted)
+    before = service.getOptions()
+    with pytest.raises(OptionError) as caught:
+        set_from_text(service, name, text)
+    assert str(caught.value).startswith(said)
+    assert before == service.getOptions()

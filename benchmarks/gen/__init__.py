@@ -1,0 +1,1 @@
+"""The bindings of ``bench.thrift``, made by ``thrift --gen py``; nothing here is written by hand."""

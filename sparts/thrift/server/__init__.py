@@ -1,0 +1,1 @@
+"""The Thrift server engine: it knows sockets, bytes and handlers, and no task."""
