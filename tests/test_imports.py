@@ -99,7 +99,9 @@ def imports_of(name: str) -> list[tuple[ModuleType, str]]:
     return [
         (importlib.import_module(node.module), alias.name)
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sparts.")
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("sparts.")
+        and not (node.module or "").startswith("sparts.gen")  # generated
         for alias in node.names
         if node.module is not None
     ]

@@ -6,18 +6,19 @@
 #  options string: py
 #
 
-import logging
-
-from thrift.Thrift import TApplicationException, TMessageType, TProcessor, TType
-from thrift.transport import TTransport
+from thrift.Thrift import TType, TMessageType, TFrozenDict, TException, TApplicationException
+from thrift.protocol.TProtocol import TProtocolException
 from thrift.TRecursive import fix_spec
 
+import sys
+import logging
 from .ttypes import *
-
+from thrift.Thrift import TProcessor
+from thrift.transport import TTransport
 all_structs = []
 
 
-class Iface:
+class Iface(object):
     def add(self, a, b):
         """
         Parameters:
@@ -25,6 +26,7 @@ class Iface:
          - b
 
         """
+        pass
 
     def divide(self, a, b):
         """
@@ -33,6 +35,7 @@ class Iface:
          - b
 
         """
+        pass
 
 
 class Client(Iface):
@@ -53,7 +56,7 @@ class Client(Iface):
         return self.recv_add()
 
     def send_add(self, a, b):
-        self._oprot.writeMessageBegin("add", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('add', TMessageType.CALL, self._seqid)
         args = add_args()
         args.a = a
         args.b = b
@@ -74,9 +77,7 @@ class Client(Iface):
         iprot.readMessageEnd()
         if result.success is not None:
             return result.success
-        raise TApplicationException(
-            TApplicationException.MISSING_RESULT, "add failed: unknown result"
-        )
+        raise TApplicationException(TApplicationException.MISSING_RESULT, "add failed: unknown result")
 
     def divide(self, a, b):
         """
@@ -89,7 +90,7 @@ class Client(Iface):
         return self.recv_divide()
 
     def send_divide(self, a, b):
-        self._oprot.writeMessageBegin("divide", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('divide', TMessageType.CALL, self._seqid)
         args = divide_args()
         args.a = a
         args.b = b
@@ -112,9 +113,7 @@ class Client(Iface):
             return result.success
         if result.error is not None:
             raise result.error
-        raise TApplicationException(
-            TApplicationException.MISSING_RESULT, "divide failed: unknown result"
-        )
+        raise TApplicationException(TApplicationException.MISSING_RESULT, "divide failed: unknown result")
 
 
 class Processor(Iface, TProcessor):
@@ -135,14 +134,12 @@ class Processor(Iface, TProcessor):
         if name not in self._processMap:
             iprot.skip(TType.STRUCT)
             iprot.readMessageEnd()
-            x = TApplicationException(
-                TApplicationException.UNKNOWN_METHOD, "Unknown function %s" % (name)
-            )
+            x = TApplicationException(TApplicationException.UNKNOWN_METHOD, 'Unknown function %s' % (name))
             oprot.writeMessageBegin(name, TMessageType.EXCEPTION, seqid)
             x.write(oprot)
             oprot.writeMessageEnd()
             oprot.trans.flush()
-            return None
+            return
         else:
             self._processMap[name](self, seqid, iprot, oprot)
         return True
@@ -158,13 +155,13 @@ class Processor(Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("add", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -184,23 +181,22 @@ class Processor(Iface, TProcessor):
             msg_type = TMessageType.REPLY
             result.error = error
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("divide", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
         oprot.trans.flush()
 
-
 # HELPER FUNCTIONS AND STRUCTURES
 
 
-class add_args:
+class add_args(object):
     """
     Attributes:
      - a
@@ -208,20 +204,13 @@ class add_args:
 
     """
 
-    def __init__(
-        self,
-        a=None,
-        b=None,
-    ):
+
+    def __init__(self, a=None, b=None,):
         self.a = a
         self.b = b
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -248,13 +237,13 @@ class add_args:
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("add_args")
+        oprot.writeStructBegin('add_args')
         if self.a is not None:
-            oprot.writeFieldBegin("a", TType.I64, 1)
+            oprot.writeFieldBegin('a', TType.I64, 1)
             oprot.writeI64(self.a)
             oprot.writeFieldEnd()
         if self.b is not None:
-            oprot.writeFieldBegin("b", TType.I64, 2)
+            oprot.writeFieldBegin('b', TType.I64, 2)
             oprot.writeI64(self.b)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -264,55 +253,36 @@ class add_args:
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, value) for key, value in self.__dict__.items()]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(add_args)
 add_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.I64,
-        "a",
-        None,
-        None,
-    ),  # 1
-    (
-        2,
-        TType.I64,
-        "b",
-        None,
-        None,
-    ),  # 2
+    (1, TType.I64, 'a', None, None, ),  # 1
+    (2, TType.I64, 'b', None, None, ),  # 2
 )
 
 
-class add_result:
+class add_result(object):
     """
     Attributes:
      - success
 
     """
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -334,9 +304,9 @@ class add_result:
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("add_result")
+        oprot.writeStructBegin('add_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.I64, 0)
+            oprot.writeFieldBegin('success', TType.I64, 0)
             oprot.writeI64(self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -346,29 +316,22 @@ class add_result:
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, value) for key, value in self.__dict__.items()]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(add_result)
 add_result.thrift_spec = (
-    (
-        0,
-        TType.I64,
-        "success",
-        None,
-        None,
-    ),  # 0
+    (0, TType.I64, 'success', None, None, ),  # 0
 )
 
 
-class divide_args:
+class divide_args(object):
     """
     Attributes:
      - a
@@ -376,20 +339,13 @@ class divide_args:
 
     """
 
-    def __init__(
-        self,
-        a=None,
-        b=None,
-    ):
+
+    def __init__(self, a=None, b=None,):
         self.a = a
         self.b = b
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -416,13 +372,13 @@ class divide_args:
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("divide_args")
+        oprot.writeStructBegin('divide_args')
         if self.a is not None:
-            oprot.writeFieldBegin("a", TType.I64, 1)
+            oprot.writeFieldBegin('a', TType.I64, 1)
             oprot.writeI64(self.a)
             oprot.writeFieldEnd()
         if self.b is not None:
-            oprot.writeFieldBegin("b", TType.I64, 2)
+            oprot.writeFieldBegin('b', TType.I64, 2)
             oprot.writeI64(self.b)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -432,37 +388,24 @@ class divide_args:
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, value) for key, value in self.__dict__.items()]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(divide_args)
 divide_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.I64,
-        "a",
-        None,
-        None,
-    ),  # 1
-    (
-        2,
-        TType.I64,
-        "b",
-        None,
-        None,
-    ),  # 2
+    (1, TType.I64, 'a', None, None, ),  # 1
+    (2, TType.I64, 'b', None, None, ),  # 2
 )
 
 
-class divide_result:
+class divide_result(object):
     """
     Attributes:
      - success
@@ -470,20 +413,13 @@ class divide_result:
 
     """
 
-    def __init__(
-        self,
-        success=None,
-        error=None,
-    ):
+
+    def __init__(self, success=None, error=None,):
         self.success = success
         self.error = error
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -510,13 +446,13 @@ class divide_result:
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("divide_result")
+        oprot.writeStructBegin('divide_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.I64, 0)
+            oprot.writeFieldBegin('success', TType.I64, 0)
             oprot.writeI64(self.success)
             oprot.writeFieldEnd()
         if self.error is not None:
-            oprot.writeFieldBegin("error", TType.STRUCT, 1)
+            oprot.writeFieldBegin('error', TType.STRUCT, 1)
             self.error.write(oprot)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -526,32 +462,19 @@ class divide_result:
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, value) for key, value in self.__dict__.items()]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(divide_result)
 divide_result.thrift_spec = (
-    (
-        0,
-        TType.I64,
-        "success",
-        None,
-        None,
-    ),  # 0
-    (
-        1,
-        TType.STRUCT,
-        "error",
-        [DivisionByZero, None],
-        None,
-    ),  # 1
+    (0, TType.I64, 'success', None, None, ),  # 0
+    (1, TType.STRUCT, 'error', [DivisionByZero, None], None, ),  # 1
 )
 fix_spec(all_structs)
 del all_structs

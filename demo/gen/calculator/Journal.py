@@ -6,25 +6,26 @@
 #  options string: py
 #
 
-import logging
-import sys
-
-from thrift.Thrift import TApplicationException, TMessageType, TProcessor, TType
-from thrift.transport import TTransport
+from thrift.Thrift import TType, TMessageType, TFrozenDict, TException, TApplicationException
+from thrift.protocol.TProtocol import TProtocolException
 from thrift.TRecursive import fix_spec
 
+import sys
+import logging
 from .ttypes import *
-
+from thrift.Thrift import TProcessor
+from thrift.transport import TTransport
 all_structs = []
 
 
-class Iface:
+class Iface(object):
     def note(self, line):
         """
         Parameters:
          - line
 
         """
+        pass
 
     def lines(self, most):
         """
@@ -34,6 +35,7 @@ class Iface:
          - most
 
         """
+        pass
 
 
 class Client(Iface):
@@ -52,7 +54,7 @@ class Client(Iface):
         self.send_note(line)
 
     def send_note(self, line):
-        self._oprot.writeMessageBegin("note", TMessageType.ONEWAY, self._seqid)
+        self._oprot.writeMessageBegin('note', TMessageType.ONEWAY, self._seqid)
         args = note_args()
         args.line = line
         args.write(self._oprot)
@@ -71,7 +73,7 @@ class Client(Iface):
         return self.recv_lines()
 
     def send_lines(self, most):
-        self._oprot.writeMessageBegin("lines", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('lines', TMessageType.CALL, self._seqid)
         args = lines_args()
         args.most = most
         args.write(self._oprot)
@@ -91,9 +93,7 @@ class Client(Iface):
         iprot.readMessageEnd()
         if result.success is not None:
             return result.success
-        raise TApplicationException(
-            TApplicationException.MISSING_RESULT, "lines failed: unknown result"
-        )
+        raise TApplicationException(TApplicationException.MISSING_RESULT, "lines failed: unknown result")
 
 
 class Processor(Iface, TProcessor):
@@ -114,14 +114,12 @@ class Processor(Iface, TProcessor):
         if name not in self._processMap:
             iprot.skip(TType.STRUCT)
             iprot.readMessageEnd()
-            x = TApplicationException(
-                TApplicationException.UNKNOWN_METHOD, "Unknown function %s" % (name)
-            )
+            x = TApplicationException(TApplicationException.UNKNOWN_METHOD, 'Unknown function %s' % (name))
             oprot.writeMessageBegin(name, TMessageType.EXCEPTION, seqid)
             x.write(oprot)
             oprot.writeMessageEnd()
             oprot.trans.flush()
-            return None
+            return
         else:
             self._processMap[name](self, seqid, iprot, oprot)
         return True
@@ -135,7 +133,7 @@ class Processor(Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except Exception:
-            logging.exception("Exception in oneway handler")
+            logging.exception('Exception in oneway handler')
 
     def process_lines(self, seqid, iprot, oprot):
         args = lines_args()
@@ -148,41 +146,34 @@ class Processor(Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("lines", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
         oprot.trans.flush()
 
-
 # HELPER FUNCTIONS AND STRUCTURES
 
 
-class note_args:
+class note_args(object):
     """
     Attributes:
      - line
 
     """
 
-    def __init__(
-        self,
-        line=None,
-    ):
+
+    def __init__(self, line=None,):
         self.line = line
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -192,11 +183,7 @@ class note_args:
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.line = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.line = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -208,10 +195,10 @@ class note_args:
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("note_args")
+        oprot.writeStructBegin('note_args')
         if self.line is not None:
-            oprot.writeFieldBegin("line", TType.STRING, 1)
-            oprot.writeString(self.line.encode("utf-8") if sys.version_info[0] == 2 else self.line)
+            oprot.writeFieldBegin('line', TType.STRING, 1)
+            oprot.writeString(self.line.encode('utf-8') if sys.version_info[0] == 2 else self.line)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -220,48 +207,35 @@ class note_args:
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, value) for key, value in self.__dict__.items()]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(note_args)
 note_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "line",
-        "UTF8",
-        None,
-    ),  # 1
+    (1, TType.STRING, 'line', 'UTF8', None, ),  # 1
 )
 
 
-class lines_args:
+class lines_args(object):
     """
     Attributes:
      - most
 
     """
 
-    def __init__(
-        self,
-        most=10,
-    ):
+
+    def __init__(self, most=10,):
         self.most = most
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -283,9 +257,9 @@ class lines_args:
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("lines_args")
+        oprot.writeStructBegin('lines_args')
         if self.most is not None:
-            oprot.writeFieldBegin("most", TType.I32, 1)
+            oprot.writeFieldBegin('most', TType.I32, 1)
             oprot.writeI32(self.most)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -295,48 +269,35 @@ class lines_args:
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, value) for key, value in self.__dict__.items()]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(lines_args)
 lines_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.I32,
-        "most",
-        None,
-        10,
-    ),  # 1
+    (1, TType.I32, 'most', None, 10, ),  # 1
 )
 
 
-class lines_result:
+class lines_result(object):
     """
     Attributes:
      - success
 
     """
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -349,11 +310,7 @@ class lines_result:
                     self.success = []
                     (_etype3, _size0) = iprot.readListBegin()
                     for _i4 in range(_size0):
-                        _elem5 = (
-                            iprot.readString().decode("utf-8", errors="replace")
-                            if sys.version_info[0] == 2
-                            else iprot.readString()
-                        )
+                        _elem5 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                         self.success.append(_elem5)
                     iprot.readListEnd()
                 else:
@@ -367,12 +324,12 @@ class lines_result:
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("lines_result")
+        oprot.writeStructBegin('lines_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.LIST, 0)
+            oprot.writeFieldBegin('success', TType.LIST, 0)
             oprot.writeListBegin(TType.STRING, len(self.success))
             for iter6 in self.success:
-                oprot.writeString(iter6.encode("utf-8") if sys.version_info[0] == 2 else iter6)
+                oprot.writeString(iter6.encode('utf-8') if sys.version_info[0] == 2 else iter6)
             oprot.writeListEnd()
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -382,25 +339,18 @@ class lines_result:
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, value) for key, value in self.__dict__.items()]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(lines_result)
 lines_result.thrift_spec = (
-    (
-        0,
-        TType.LIST,
-        "success",
-        (TType.STRING, "UTF8", False),
-        None,
-    ),  # 0
+    (0, TType.LIST, 'success', (TType.STRING, 'UTF8', False), None, ),  # 0
 )
 fix_spec(all_structs)
 del all_structs

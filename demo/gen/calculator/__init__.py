@@ -1,1 +1,1 @@
-__all__ = ["Calculator", "Journal", "constants", "ttypes"]
+__all__ = ['ttypes', 'constants', 'Calculator', 'Journal']

@@ -6,5 +6,9 @@
 #  options string: py
 #
 
+from thrift.Thrift import TType, TMessageType, TFrozenDict, TException, TApplicationException
+from thrift.protocol.TProtocol import TProtocolException
+from thrift.TRecursive import fix_spec
 
+import sys
 from .ttypes import *

@@ -6,12 +6,13 @@
 #  options string: py
 #
 
-import sys
-
-from thrift.Thrift import TException, TType
-from thrift.transport import TTransport
+from thrift.Thrift import TType, TMessageType, TFrozenDict, TException, TApplicationException
+from thrift.protocol.TProtocol import TProtocolException
 from thrift.TRecursive import fix_spec
 
+import sys
+
+from thrift.transport import TTransport
 all_structs = []
 
 
@@ -22,11 +23,9 @@ class DivisionByZero(TException):
 
     """
 
-    def __init__(
-        self,
-        message=None,
-    ):
-        super().__setattr__("message", message)
+
+    def __init__(self, message=None,):
+        super(DivisionByZero, self).__setattr__('message', message)
 
     def __setattr__(self, *args):
         raise TypeError("can't modify immutable instance")
@@ -35,15 +34,11 @@ class DivisionByZero(TException):
         raise TypeError("can't modify immutable instance")
 
     def __hash__(self):
-        return hash(self.__class__) ^ hash((self.message,))
+        return hash(self.__class__) ^ hash((self.message, ))
 
     @classmethod
     def read(cls, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and cls.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and cls.thrift_spec is not None:
             return iprot._fast_decode(None, iprot, [cls, cls.thrift_spec])
         iprot.readStructBegin()
         message = None
@@ -53,11 +48,7 @@ class DivisionByZero(TException):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    message = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    message = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -72,12 +63,10 @@ class DivisionByZero(TException):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("DivisionByZero")
+        oprot.writeStructBegin('DivisionByZero')
         if self.message is not None:
-            oprot.writeFieldBegin("message", TType.STRING, 1)
-            oprot.writeString(
-                self.message.encode("utf-8") if sys.version_info[0] == 2 else self.message
-            )
+            oprot.writeFieldBegin('message', TType.STRING, 1)
+            oprot.writeString(self.message.encode('utf-8') if sys.version_info[0] == 2 else self.message)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -89,26 +78,19 @@ class DivisionByZero(TException):
         return repr(self)
 
     def __repr__(self):
-        L = ["%s=%r" % (key, value) for key, value in self.__dict__.items()]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(DivisionByZero)
 DivisionByZero.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "message",
-        "UTF8",
-        None,
-    ),  # 1
+    (1, TType.STRING, 'message', 'UTF8', None, ),  # 1
 )
 fix_spec(all_structs)
 del all_structs

@@ -155,6 +155,8 @@ class Balancer:
         self._clock = clock
         self._turns = itertools.count()
         self._health = [_Health() for _ in self.endpoints]
+        #: Whether none fails, so that there is nothing to weigh.
+        self._all_well = True
         self.after_fork()
         renew_in_child(self)
 
@@ -167,6 +169,10 @@ class Balancer:
 
         By turns, one that *has_room()* comes before one that has not.
         """
+        if self._all_well and not tried:
+            turn = 0 if self._primary_first else next(self._turns) % len(self._health)
+            if self._primary_first or has_room(turn):
+                return turn
         now = self._clock()
         with self._lock:
             order = self._order(tried)
@@ -193,6 +199,7 @@ class Balancer:
         with self._lock:
             health = self._health[index]
             health.failures += 1
+            self._all_well = False
             health.until = self._clock() + ALONE.delay(health.failures)
 
     def timed_out(self, index: int) -> None:
@@ -210,3 +217,4 @@ class Balancer:
         if health.failures or health.timeouts:
             with self._lock:
                 self._health[index] = _Health()
+                self._all_well = not any(each.failures for each in self._health)

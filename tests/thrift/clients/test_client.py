@@ -558,20 +558,12 @@ def test_a_tls_connection_that_was_closed_meanwhile(
     def serve(peer: Any) -> None:
         peer.sock = context.wrap_socket(peer.sock, server_side=True)
         peer.sock.settimeout(DEADLINE)
-        peer.text(peer.frame())
-        peer.text(peer.frame())
+        for _ in range(1 if peer.number else 2):
+            peer.text(peer.frame())
         peer.sock.close()
         closed.set()
 
-    def serve_again(peer: Any) -> None:
-        serve(peer) if peer.number == 0 else serve_once(peer)
-
-    def serve_once(peer: Any) -> None:
-        peer.sock = context.wrap_socket(peer.sock, server_side=True)
-        peer.text(peer.frame())
-        peer.sock.close()
-
-    server = rogue(serve_again)
+    server = rogue(serve)
     with ThriftClient(server.endpoint, module=calculator, ca=str(folder / "cert.pem")) as client:
         assert "pong" == client.ping()
         assert "pong" == client.ping()
