@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from sparts.counters import HasCounters
 from sparts.errors import TaskError
 from sparts.tasks.asyncio import AsyncioLoopTask
-from sparts.thrift.interface import Interface
+from sparts.thrift.interface import Interface, InterfaceError
 from sparts.thrift.server.calls import CLIENT, Client, Target
 from sparts.vtask import SkipTask, VTask
 
@@ -41,10 +41,11 @@ class ThriftHandlerTask(VTask):
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         # Known before anything runs, so that the loop is there, and ends after, as for any task.
-        if cls.MODULE is not None and any(
-            inspect.iscoroutinefunction(getattr(cls, name, None))
-            for name in Interface.of(cls.MODULE).methods
-        ):
+        try:
+            names = () if cls.MODULE is None else Interface.of(cls.MODULE).methods
+        except InterfaceError:
+            return  # initTask tells
+        if any(inspect.iscoroutinefunction(getattr(cls, name, None)) for name in names):
             cls.DEPS = [*vars(cls).get("DEPS", ()), AsyncioLoopTask]
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sparts.errors import TaskError
 from sparts.thrift.server import interval
 from sparts.thrift.server.calls import Call
 from sparts.thrift.server.dispatch import Dispatcher
@@ -61,7 +62,13 @@ def front_of(
     if any(each.is_async for each in methods):
         from sparts.tasks.asyncio import AsyncioLoopTask
 
-        loop_task = task.service.requireTask(AsyncioLoopTask)
+        loop_task = task.service.getTask(AsyncioLoopTask)
+        if loop_task is None:
+            names = ", ".join(each.name for each in methods if each.is_async)
+            raise TaskError(
+                f"{task.name}: the async def methods {names} need the service's loop; write "
+                "DEPS = [AsyncioLoopTask] in their handler"
+            )
         if all(each.is_spawned or each.is_quick for each in methods):
             return _OnLoop(dispatcher, task.logger, loop_task, tls)
     spawn = _Spawn(task, dispatcher, loop_task)
@@ -104,6 +111,7 @@ class _Threads:
     def join(self) -> None:
         """The threads have ended."""
         self.running = False
+        self._engine.discard()
         self._spawn.close()
         if self._short:
             self._short = False

@@ -101,6 +101,7 @@ class AsyncioEngine:
 
     def open(self, sockets: Iterable[socket.socket]) -> None:
         """Serve clients of *sockets*, which listen and are non-blocking."""
+        self._runners.prepare()
         self.gate.open(sockets)
 
     def drain(self, timeout: float) -> None:

@@ -98,7 +98,8 @@ class Engine:
         self._loop.post(self.gate.abandon)
 
     def discard(self) -> None:
-        """Let go of an engine that was never opened."""
+        """Let go of all that it holds, once no thread runs it any more, whyever that is."""
+        self.gate.close_all()
         self._loop.close()
 
     @property

@@ -380,6 +380,13 @@ class Gate(HasCounters):
         )
         self.abandon()
 
+    def close_all(self) -> None:
+        """Close all, now, where nobody has one in hand any more."""
+        self._listener.close()
+        for connection in tuple(self.connections.values()):
+            self.close(connection)
+        self._end()
+
     def abandon(self) -> None:
         """Close all, now; a worker whose call is under way finds its connection closed."""
         self._listener.close()

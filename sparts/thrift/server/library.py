@@ -6,7 +6,7 @@ from typing import Any
 from thrift.protocol.TBinaryProtocol import TBinaryProtocol, TBinaryProtocolAccelerated
 from thrift.protocol.TCompactProtocol import TCompactProtocolAccelerated
 from thrift.protocol.TJSONProtocol import TJSONProtocol
-from thrift.Thrift import TApplicationException, TMessageType
+from thrift.Thrift import TApplicationException, TMessageType, TType
 from thrift.transport.TTransport import TMemoryBuffer
 
 from sparts.thrift.limits import Limits
@@ -130,10 +130,20 @@ class ProcessorCodec(Codec):
     def read(self, message: Any) -> Call:
         """A call that is the whole *message*."""
         data = bytes(message.data[message.start : message.end])
+        protocol = self._factory(_Whole(data))
         try:
-            self._factory(_Whole(data)).readMessageBegin()
+            name, _, seqid = protocol.readMessageBegin()
         except Exception as error:
             raise Unanswerable(f"no message of this protocol: {error!r}") from None
+        try:
+            # Looked through before, so that what the processor raises is not the client's fault.
+            protocol.skip(TType.STRUCT)
+            protocol.readMessageEnd()
+        except Exception as error:
+            bad = TApplicationException(TApplicationException.PROTOCOL_ERROR, "bad arguments")
+            raise BadMessage(
+                self._message(name, seqid, bad), f"bad arguments of {name[:100]}: {error!r}"
+            ) from None
         return Call(self, message, self._target, data, (self, data))
 
     def process(self, processor: Any, data: bytes) -> bytes:
@@ -148,11 +158,11 @@ class ProcessorCodec(Codec):
 
     def error(self, call: Call, error: TApplicationException) -> bytes:
         """The answer that is *error*, to the message whose bytes are the call's ``seqid``."""
+        name, kind, seqid = self._factory(_Whole(call.seqid)).readMessageBegin()
+        return b"" if kind == TMessageType.ONEWAY else self._message(name, seqid, error)
+
+    def _message(self, name: str, seqid: int, error: TApplicationException) -> bytes:
         out = TMemoryBuffer()
-        try:
-            name, _, seqid = self._factory(_Whole(call.seqid)).readMessageBegin()
-        except Exception:
-            return b""
         protocol = self._factory(out)
         protocol.writeMessageBegin(name, TMessageType.EXCEPTION, seqid)
         error.write(protocol)

@@ -105,7 +105,7 @@ class Loop:
             self._poller.unregister(sock.fileno())
 
     def close(self) -> None:
-        """Let go of the poller; nothing runs any more."""
+        """Let go of the poller; nothing runs any more. More than once does no harm."""
         self._poller.close()
         self._woken.close()
         self._waker.close()

@@ -155,6 +155,10 @@ class Runners:
         self._resting: list[_Runner] = []
         self._ended = False
 
+    def prepare(self) -> None:
+        """Have a runner rest, from the next turn of the loop on."""
+        _Runner(self, self._loop)
+
     def begin(self, work: Work, client: Client | None) -> Any:
         """Run *work* up to its first wait; its value, or a :class:`Pending` if it goes on.
 
@@ -163,7 +167,7 @@ class Runners:
         if self._resting:
             return self._resting.pop().begin(work, client)
         if not self._ended:
-            _Runner(self, self._loop)  # it rests a turn of the loop from now, for the next ones
+            self.prepare()  # for the next ones
         return _Once(self._loop, work, client)
 
     def rest(self, runner: _Runner) -> None:
