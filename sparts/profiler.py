@@ -179,7 +179,9 @@ def _functions(spent: Mapping[Stack, float]) -> Iterator[str]:
 
 def _stacks(spent: Mapping[Stack, float]) -> Iterator[str]:
     room = _SIZE
-    ordered = sorted(spent.items(), key=lambda item: -item[1])
+    # A thread that waits has a few microseconds of its own now and then.
+    weighty = (item for item in spent.items() if _ms(item[1]))
+    ordered = sorted(weighty, key=lambda item: -item[1])
     for number, ((thread, codes), seconds) in enumerate(ordered):
         line = ";".join([_clean(thread), *map(_label, reversed(codes))]) + f" {_ms(seconds)}"
         room -= len(line)

@@ -286,7 +286,7 @@ def test_closing_while_backing_off(run: Run) -> None:
             here.come()
             while not here.server.tried:
                 await asyncio.sleep(0)
-            timer = here.listener._timer
+            timer: Any = here.listener._timer
             assert timer is not None
             here.listener.close()
             assert timer.cancelled()

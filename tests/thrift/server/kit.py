@@ -26,6 +26,37 @@ from sparts.tasks.thrift import ThriftHandlerTask, ThriftServerTask
 from sparts.testing import no_leaks, running
 from sparts.timer import run_until_true
 
+__all__ = [
+    "DEADLINE",
+    "LOCAL",
+    "MODES",
+    "NAMES",
+    "PING",
+    "Answer",
+    "Base",
+    "Calculator",
+    "Clock",
+    "Colour",
+    "Item",
+    "Now",
+    "Peer",
+    "Plain",
+    "Refused",
+    "Served",
+    "ThriftHandlerTask",
+    "ThriftServerTask",
+    "Tree",
+    "Waiting",
+    "as_coroutine",
+    "coroutines",
+    "dial",
+    "framed",
+    "full_item",
+    "message",
+    "serving",
+    "tree",
+]
+
 DEADLINE = 10.0
 LOCAL = ["--thrift-host", "127.0.0.1"]
 
