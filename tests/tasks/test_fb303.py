@@ -491,6 +491,8 @@ def test_a_profile_holds_up_nobody(threads: int) -> None:
 def shop(need: Callable[[str], str]) -> ModuleType:
     """The bindings of a service that extends fb303."""
     need("thrift")
+    if not FB303.is_file():
+        pytest.skip("not here: thrift/fb303.thrift")
     with CompileContext() as context:
         context.addDependentFilePath(FB303)
         package = context.importThriftStr(

@@ -220,6 +220,7 @@ class Gate(HasCounters):
                 connection.phase = Phase.READING
                 connection.since = now
                 connection.recognise()
+                self._watch_time(connection)
             elif self.draining:
                 self._last_look(connection, True)
                 return

@@ -17,7 +17,7 @@ from sparts.thrift.server.calls import CLIENT, Client
 __all__ = ["Pending", "Runners"]
 
 #: Runners that are kept though nothing is to do.
-_SPARE: Final = 64
+_SPARE: Final = 16
 
 Work = Coroutine[Any, Any, Any]
 #: Is told the value, or the exception in its place; a CancelledError where it was cancelled.
@@ -153,10 +153,12 @@ class Runners:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._resting: list[_Runner] = []
+        self._preparing = False
         self._ended = False
 
     def prepare(self) -> None:
         """Have a runner rest, from the next turn of the loop on."""
+        self._preparing = True
         _Runner(self, self._loop)
 
     def begin(self, work: Work, client: Client | None) -> Any:
@@ -166,12 +168,13 @@ class Runners:
         """
         if self._resting:
             return self._resting.pop().begin(work, client)
-        if not self._ended:
+        if not (self._ended or self._preparing):
             self.prepare()  # for the next ones
         return _Once(self._loop, work, client)
 
     def rest(self, runner: _Runner) -> None:
         """*runner* waits for work, from the moment that the loop has control."""
+        self._preparing = False
         if self._ended or len(self._resting) >= _SPARE:
             self._loop.call_soon(runner.leave)
         else:
