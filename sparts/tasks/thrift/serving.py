@@ -207,4 +207,5 @@ class _OnLoop:
         self.running = False
 
     def discard(self) -> None:
-        """Nothing of it began, and it holds nothing."""
+        """Nothing of it began."""
+        self._engine.discard()

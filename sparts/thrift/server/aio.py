@@ -13,67 +13,19 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from sparts.net.listener import Timer
 from sparts.thrift.framing import FrameError
-from sparts.thrift.server.calls import Call
-from sparts.thrift.server.connection import Connection, Phase
+from sparts.thrift.server.aiopoller import AsyncioPoller
+from sparts.thrift.server.calls import Call, Target, count_recent
+from sparts.thrift.server.connection import AGAIN, Connection, Phase
 from sparts.thrift.server.dispatch import Dispatcher
 from sparts.thrift.server.gate import Gate
-from sparts.thrift.server.loop import READ, WRITE
 from sparts.thrift.server.runners import Pending, Runners
 from sparts.thrift.server.shortcut import on_a_loop
 
-__all__ = ["AsyncioEngine", "AsyncioPoller"]
-
+__all__ = ["AsyncioEngine"]
 
 #: A name of this module is found faster, in what is done for every call.
 _IDLE: Final = Phase.IDLE
-
-
-class AsyncioPoller:
-    """An asyncio loop as the engine's :class:`sparts.thrift.server.loop.Loop`."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, serve: Callable[[int], object]) -> None:
-        """*serve(fd)* is called when a connection is ready."""
-        self._loop = loop
-        self._serve = serve
-        #: When the last connection was found ready, monotonic seconds.
-        self.now = time.monotonic()
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        """Call *callback* after *delay* seconds."""
-        return self._loop.call_later(delay, self._at_its_time, callback)
-
-    def _at_its_time(self, callback: Callable[[], object]) -> None:
-        self.now = time.monotonic()
-        callback()
-
-    def post(self, callback: Callable[[], object]) -> None:
-        """Call *callback* soon; from any thread. Nothing happens once the loop is closed."""
-        try:
-            self._loop.call_soon_threadsafe(self._at_its_time, callback)
-        except RuntimeError:
-            return
-
-    def poll_for(self, fd: int, mask: int, before: int) -> None:
-        """Poll *fd* for *mask*, after *before*; 0 is not at all."""
-        for kind, add, remove in (
-            (READ, self._loop.add_reader, self._loop.remove_reader),
-            (WRITE, self._loop.add_writer, self._loop.remove_writer),
-        ):
-            if mask & kind and not before & kind:
-                add(fd, self._serve, fd)
-            elif before & kind and not mask & kind:
-                remove(fd)
-
-    def watch(self, sock: socket.socket, callback: Callable[[], object]) -> None:
-        """Call *callback* whenever *sock* is readable."""
-        self._loop.add_reader(sock.fileno(), self._at_its_time, callback)
-
-    def unwatch(self, sock: socket.socket) -> None:
-        """No more, if it was so."""
-        if sock.fileno() >= 0:
-            self._loop.remove_reader(sock.fileno())
 
 
 class AsyncioEngine:
@@ -91,11 +43,13 @@ class AsyncioEngine:
         self._dispatcher = dispatcher
         self._limits = dispatcher.limits
         self._loop = loop
-        self._poller = AsyncioPoller(loop, self._serve)
+        self._poller = AsyncioPoller(loop, self._serve, self._served)
         self.gate = Gate(dispatcher, self._poller, logger, tls, self._advance, self._end)
         self._tell_end = ended
         self._runners = Runners(loop)
-        self._shortcut = on_a_loop(dispatcher, self._runners, self.gate, self._pend)
+        #: Methods of which calls are to be counted.
+        self._timed: list[Target] = []
+        self._shortcut = on_a_loop(dispatcher, self._runners, self.gate, self._pend, self._timed)
         #: Calls under way.
         self.load = 0
 
@@ -112,19 +66,29 @@ class AsyncioEngine:
         """End at once, closing all connections."""
         self.gate.abandon()
 
+    def discard(self) -> None:
+        """Let go of an engine that was never opened."""
+        self._poller.close()
+
     def _end(self) -> None:
         self._runners.end()
+        self._poller.close()
         self._tell_end()
+
+    def _served(self) -> None:
+        if self._timed:
+            count_recent(self._timed)
 
     # -- one connection ---------------------------------------------------------------------------
     def _serve(self, fd: int) -> None:
         """See to a ready connection."""
-        self._poller.now = time.monotonic()
         connection = self.gate.connections.get(fd)
         if connection is None:
             return
         phase = connection.phase
-        if phase is Phase.WRITING:
+        if phase is _IDLE:
+            self._read(connection)
+        elif phase is Phase.WRITING:
             if self.gate.flush(connection):
                 self._answer(connection)
         elif phase is Phase.HANDSHAKE:
@@ -140,12 +104,13 @@ class AsyncioEngine:
     def _read(self, connection: Connection) -> None:
         while True:
             try:
-                data = connection.receive()
+                data = connection.recv(connection.appetite)
+            except AGAIN:
+                return
             except OSError:
                 data = b""
             if not data:
-                if data is not None:
-                    self._end_of_stream(connection)
+                self._end_of_stream(connection)
                 return
             if (
                 connection.is_framed

@@ -18,7 +18,15 @@ from sparts.thrift.interface import Method
 if TYPE_CHECKING:
     from sparts.thrift.server.codec import Codec
 
-__all__ = ["Call", "Client", "MethodCounters", "RawTarget", "Target", "current_client"]
+__all__ = [
+    "Call",
+    "Client",
+    "MethodCounters",
+    "RawTarget",
+    "Target",
+    "count_recent",
+    "current_client",
+]
 
 #: ``struct ucred`` of Linux: process, user, group.
 _UCRED = struct.Struct("3i")
@@ -103,6 +111,8 @@ class Target:
         self.counters = MethodCounters()
         self.count = self.counters.calls.increment
         self.time = self.counters.duration_ms.add
+        #: What a shortcut has timed and not counted yet, milliseconds; see ``count_recent``.
+        self.recent: list[float] = []
         self.invoke = _invoker(function, method.arg_names)
         #: What the accelerated codecs fill in and read; None where there is no such way.
         self.args_coding = _light_args(method)
@@ -142,6 +152,19 @@ class Target:
                 setattr(made, field, error)
                 return made
         return None
+
+
+def count_recent(targets: list[Target]) -> None:
+    """Count what shortcuts have left in ``recent`` of these *targets*, and empty the list.
+
+    To count many at once costs a third of what it costs one by one. Who runs a shortcut does it
+    before it waits, so nothing stays uncounted for longer than a round of ready connections.
+    """
+    while targets:
+        target = targets.pop()
+        values, target.recent = target.recent, []
+        target.counters.calls.add(len(values))
+        target.counters.duration_ms.add_many(values)
 
 
 class RawTarget(Target):

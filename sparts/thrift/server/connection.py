@@ -52,6 +52,7 @@ class Connection:
         "out",
         "parting",
         "phase",
+        "recv",
         "since",
         "sock",
         "target",
@@ -59,6 +60,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, client: Client, framing: Framing, now: float) -> None:
         self.sock = sock
+        self.recv = sock.recv
         self.fd = sock.fileno()
         self.client = client
         self.framing = framing
@@ -94,7 +96,7 @@ class Connection:
         :raises OSError: the connection broke.
         """
         try:
-            return self.sock.recv(self.appetite)
+            return self.recv(self.appetite)
         except AGAIN:
             return None
 

@@ -6,7 +6,7 @@ The leader runs handlers itself, with no hand-over, as long as they are quick. A
 from a leader that is stuck. The deposed leader ends what it does and stands by again. A leader that
 knows beforehand that a handler will block passes the loop on first.
 
-The watcher looks a thousand times a second, but only while there is traffic; nobody wakes up
+The watcher looks five hundred times a second, but only while there is traffic; nobody wakes up
 without it.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final
 __all__ = ["Crew"]
 
 #: Seconds between two looks at the leader.
-_TICK: Final = 0.001
+_TICK: Final = 0.002
 #: Seconds between the first look at a call and the second. Without it, the interpreter's forced
 #: switch of threads (every 5 ms by default) would look like a handler that blocks.
 _AGAIN: Final = 0.0001

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from sparts.thrift.framing import FrameError
-from sparts.thrift.server.calls import Call, Target
-from sparts.thrift.server.connection import Connection, Phase
+from sparts.thrift.server.calls import Call, Target, count_recent
+from sparts.thrift.server.connection import AGAIN, Connection, Phase
 from sparts.thrift.server.crew import Crew
 from sparts.thrift.server.dispatch import Dispatcher
 from sparts.thrift.server.gate import Gate
@@ -71,7 +71,9 @@ class Engine:
         #: Connections that have messages which nobody has looked at yet.
         self._ready: list[Connection] = []
         self.gate = Gate(dispatcher, self._loop, logger, tls, self._go_on, bool)
-        self._shortcut = with_threads(dispatcher, self._crew, self.gate, threads > 0)
+        #: Methods of which calls are to be counted.
+        self._timed: list[Target] = []
+        self._shortcut = with_threads(dispatcher, self._crew, self.gate, threads > 0, self._timed)
         self._lock = threading.Lock()
         #: Calls that wait for a worker.
         self._waiting: deque[tuple[Connection, Call]] = deque()
@@ -137,6 +139,7 @@ class Engine:
         """Run the loop; True when it was passed on or taken, False at the end of all."""
         loop, crew, gate = self._loop, self._crew, self.gate
         connections, ready, done = gate.connections, self._ready, self._done
+        timed = self._timed
         while not gate.ended:
             events = loop.wait()
             crew.attend()
@@ -146,6 +149,8 @@ class Engine:
                     loop.special(fd)
                 elif not self._serve(connection):
                     return True
+            if timed:
+                count_recent(timed)
             loop.run_due()
             while done:
                 self._answer_spawned(*done.popleft())
@@ -181,17 +186,20 @@ class Engine:
     def _read(self, connection: Connection) -> bool:
         while True:
             try:
-                data = connection.receive()
+                data = connection.recv(connection.appetite)
+            except AGAIN:
+                return True
             except OSError:
                 data = b""
             if not data:
-                if data is not None:
-                    self.gate.close(connection)
+                self.gate.close(connection)
                 return True
             if connection.phase is _IDLE and self._shortcut is not None and connection.is_framed:
                 rest = self._shortcut(connection, data, self._loop.now)
                 if rest is SERVED:
-                    if not connection.is_tls or not connection.more_is_there():
+                    if not connection.is_tls or connection.phase is not _IDLE:
+                        return True
+                    if not connection.more_is_there():
                         return True
                     continue
                 if rest is not None:

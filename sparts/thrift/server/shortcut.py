@@ -92,9 +92,12 @@ def _encoder(codec: BinaryCodec) -> Callable[[Target, bytes, Any], bytes]:
     return answer
 
 
-def with_threads(dispatcher: Dispatcher, crew: Crew, gate: Gate, careful: bool) -> Shortcut | None:
+def with_threads(
+    dispatcher: Dispatcher, crew: Crew, gate: Gate, careful: bool, timed: list[Target]
+) -> Shortcut | None:
     """The shortcut of the engine with threads; None where the codec has no quick way.
 
+    In *timed* stand the methods whose ``recent`` is to be counted.
     *careful*: handlers may block, so they are run under a claim, and only if somebody watches.
     """
     codec = _codec_of(dispatcher)
@@ -123,12 +126,17 @@ def with_threads(dispatcher: Dispatcher, crew: Crew, gate: Gate, careful: bool) 
             call = Call(codec, None, target, seqid, args)
             call.client = connection.client
             payload = dispatcher.failed(call, error)
-        target.count()
-        target.time(1000.0 * (clock() - now))
+        duration = 1000.0 * (clock() - now)
         if careful:
             if unclaim(0, None) is None:
+                target.count()
+                target.time(duration)
                 return _size(len(payload)) + payload
             target.streak += 1
+        recent = target.recent
+        if not recent:
+            timed.append(target)
+        recent.append(duration)
         gate.send(connection, _size(len(payload)) + payload, now)
         return SERVED
 
@@ -140,8 +148,12 @@ def on_a_loop(
     runners: Runners,
     gate: Gate,
     pend: Callable[[Connection, Call, Pending], object],
+    timed: list[Target],
 ) -> Shortcut | None:
-    """The shortcut of the engine on a loop; *pend* takes over a call that does not end at once."""
+    """The shortcut of the engine on a loop; *pend* takes over a call that does not end at once.
+
+    In *timed* stand the methods whose ``recent`` is to be counted.
+    """
     codec = _codec_of(dispatcher)
     if codec is None:
         return None
@@ -167,8 +179,10 @@ def on_a_loop(
             call = Call(codec, None, target, seqid, args)
             call.client = connection.client
             payload = dispatcher.failed(call, error)
-        target.count()
-        target.time(1000.0 * (clock() - now))
+        recent = target.recent
+        if not recent:
+            timed.append(target)
+        recent.append(1000.0 * (clock() - now))
         gate.send(connection, _size(len(payload)) + payload, now)
         return SERVED
 
