@@ -115,6 +115,11 @@ class Engine:
         try:
             while self._crew.stand_by() and self._lead():
                 pass
+        except BaseException:
+            # Nobody ends what this thread had in hand; whoever leads, if anyone still does, is not
+            # to wait for it.
+            self.abandon()
+            raise
         finally:
             self._crew.dismiss()
 
