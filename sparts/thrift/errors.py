@@ -1,6 +1,6 @@
 """The errors of the Thrift clients; ``except TTransportException`` catches all but Overloaded."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from thrift.Thrift import TApplicationException
 from thrift.transport.TTransport import TTransportException
@@ -9,6 +9,7 @@ from sparts.errors import SpartsError
 from sparts.thrift.interface import InterfaceError
 
 __all__ = [
+    "OVERLOADED",
     "BadReply",
     "BadStatus",
     "CallTimeout",
@@ -21,6 +22,9 @@ __all__ = [
     "PoolExhausted",
     "RequestTooLarge",
 ]
+
+#: How the message of an internal error begins that says: the call was not run, there was no time.
+OVERLOADED: Final = "overloaded: "
 
 
 class ClientError(SpartsError, TTransportException):  # type: ignore[misc]  # thrift is untyped

@@ -6,18 +6,16 @@ quick way for the usual one.
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from thrift.Thrift import TApplicationException, TMessageType
 from thrift.transport.TTransport import TMemoryBuffer
 
-from sparts.thrift.errors import BadReply, ClientError, Overloaded, RequestTooLarge
+from sparts.thrift.errors import OVERLOADED, BadReply, ClientError, Overloaded, RequestTooLarge
 from sparts.thrift.interface import Method
 
 __all__ = ["Messages", "ProtocolMessages", "nonsense", "outcome", "read_reply"]
 
-#: How the message of an error begins that says: this call was not run, as there is no time.
-OVERLOADED: Final = "overloaded:"
 _SIZE = struct.Struct(">i")
 
 

@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from sparts.thrift.framing import FrameError
 from sparts.thrift.server.aiopoller import AsyncioPoller
 from sparts.thrift.server.calls import Call, Target, count_recent
-from sparts.thrift.server.connection import AGAIN, Connection, Phase
+from sparts.thrift.server.connection import AGAIN, TURNS, Connection, Phase
 from sparts.thrift.server.dispatch import Dispatcher
 from sparts.thrift.server.gate import Gate
 from sparts.thrift.server.runners import Pending, Runners
@@ -44,7 +43,7 @@ class AsyncioEngine:
         self._limits = dispatcher.limits
         self._loop = loop
         self._poller = AsyncioPoller(loop, self._serve, self._served)
-        self.gate = Gate(dispatcher, self._poller, logger, tls, self._advance, self._end)
+        self.gate = Gate(dispatcher, self._poller, logger, tls, self._go_on, self._end)
         self._tell_end = ended
         self._runners = Runners(loop)
         #: Methods of which calls are to be counted.
@@ -91,14 +90,11 @@ class AsyncioEngine:
         elif phase is Phase.WRITING:
             if self.gate.flush(connection):
                 self._answer(connection)
-        elif phase is Phase.HANDSHAKE:
-            if self.gate.shake_hands(connection):
-                self._read(connection)
         elif phase is Phase.LEAVING:
             self.gate.leave(connection)
-        else:
+        elif phase is not Phase.HANDSHAKE or self.gate.shake_hands(connection):
             self._read(connection)
-            if phase is Phase.NEW:
+            if phase <= Phase.NEW:
                 connection.recognise()
 
     def _read(self, connection: Connection) -> None:
@@ -123,10 +119,7 @@ class AsyncioEngine:
                 if connection.is_tls and connection.more_is_there() and connection.mask:
                     continue
                 return
-            try:
-                connection.framing.feed(data)
-            except FrameError as error:
-                self.gate.give_up(connection, error)
+            self.gate.feed(connection, data)
             self._advance(connection)
             if not (connection.more_is_there() and connection.mask):
                 return
@@ -142,7 +135,9 @@ class AsyncioEngine:
     def _advance(self, connection: Connection) -> None:
         """Begin the calls that are there, and answer those that are done."""
         gate, calls = self.gate, connection.calls
-        while len(calls) < self._limits.max_pipelined:
+        for _ in range(TURNS):
+            if len(calls) >= self._limits.max_pipelined:
+                break
             call = gate.next_call(connection)
             if call is None:
                 break
@@ -153,7 +148,16 @@ class AsyncioEngine:
                 calls.append(_Slot(self, connection, call, payload))
             elif payload and not gate.answer(connection, call, payload):
                 break
+        else:  # the others are to have theirs
+            gate.drop(connection)
+            connection.phase = _IDLE
+            self._go_on(connection)
+            return
         self._settle(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        """Serve what a connection has already in the loop's next turn."""
+        self._poller.post(lambda: self._advance(connection))
 
     def _begin(self, connection: Connection, call: Call) -> bytes | None:
         """The answer, if it is there at once; else the call stands last among those under way."""
@@ -207,7 +211,7 @@ class AsyncioEngine:
             if slot.answer and not self.gate.answer(connection, slot.call, slot.answer):
                 self._settle(connection)
                 return
-        if connection.phase is Phase.BUSY and connection.fd in self.gate.connections:
+        if connection.phase is Phase.BUSY and self.gate.has(connection):
             connection.phase = Phase.IDLE
         self._advance(connection)
 

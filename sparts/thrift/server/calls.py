@@ -100,7 +100,6 @@ class Target:
     def __init__(self, method: Method, function: Callable[..., Any]) -> None:
         self.method = method
         self.name = method.name
-        self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         #: Whether it is known never to block, so that it may run in any loop's thread.
         self.is_quick = bool(getattr(function, "never_blocks", False))
@@ -223,13 +222,11 @@ def _light_args(method: Method) -> list[Any] | None:
 class Call:
     """One request: which method, with what, and how it is to be answered."""
 
-    __slots__ = ("args", "arrived", "client", "codec", "connection", "message", "seqid", "target")
+    __slots__ = ("args", "arrived", "client", "codec", "message", "seqid", "target")
     # Set by who read it, and not in the constructor, as that is run for every call.
     #: When it was read, monotonic seconds.
     arrived: float
     client: Client | None
-    #: Of the engine.
-    connection: Any
 
     def __init__(self, codec: "Codec", message: Any, target: Target, seqid: Any, args: Any) -> None:
         self.codec = codec

@@ -11,14 +11,19 @@ from sparts.thrift.framed import Framed
 from sparts.thrift.framing import Framing
 from sparts.thrift.server.calls import Client, Target
 
-__all__ = ["AGAIN", "READ_MORE", "READ_SIZE", "Connection", "Phase"]
+__all__ = ["AGAIN", "READ_MORE", "READ_SIZE", "TURNS", "Connection", "Phase"]
 
 #: Bytes read at once. It bounds what a client that pipelines many small calls gets done in one go.
 READ_SIZE = 32 * 1024
 #: The same while a large message comes in.
 READ_MORE = 256 * 1024
+#: Calls that one connection gets done in one go; a few bytes of zlib may hold many thousands.
+TURNS = 1000
 #: What a socket says that does not block but would.
 AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+#: Of Linux.
+_MORE = getattr(socket, "MSG_MORE", 0)
 
 
 class Phase(enum.IntEnum):
@@ -113,7 +118,7 @@ class Connection:
         :raises OSError: the connection broke.
         """
         try:
-            sent = self.sock.send(data, socket.MSG_MORE if more and not self.is_tls else 0)
+            sent = self.sock.send(data, _MORE if more and not self.is_tls else 0)
         except AGAIN:
             sent = 0
         if sent == len(data):

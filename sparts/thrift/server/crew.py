@@ -64,8 +64,10 @@ class Crew:
         self.turns = 0
 
     # -- what all do ------------------------------------------------------------------------------
-    def stand_by(self) -> bool:
+    def stand_by(self, joined: Callable[[], object] = bool) -> bool:
         """Wait in this thread until it leads: the loop was free, passed on, or taken over.
+
+        *joined()* is called when the thread stands by, before it waits.
 
         :returns: False when all is over.
         """
@@ -76,6 +78,7 @@ class Crew:
                 self._led = True
                 return True
             place = self._join()
+        joined()
         while True:
             place.bell.acquire()
             if place.role != _WATCH:

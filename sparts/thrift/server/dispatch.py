@@ -8,6 +8,7 @@ from typing import Any
 
 from thrift.Thrift import TApplicationException
 
+from sparts.thrift.errors import OVERLOADED
 from sparts.thrift.framing import Message
 from sparts.thrift.limits import Limits
 from sparts.thrift.scanner import check
@@ -16,10 +17,8 @@ from sparts.thrift.server.calls import CLIENT, Call, RawTarget, Target
 from sparts.thrift.server.codec import Codec
 from sparts.thrift.server.library import LibraryCodec, ProcessorCodec, protocols
 
-__all__ = ["OVERLOADED", "Dispatcher", "targets_of"]
+__all__ = ["Dispatcher", "targets_of"]
 
-#: How the message of a call begins that was refused and never run, so that it is safe elsewhere.
-OVERLOADED = "overloaded: "
 _PROTOCOLS = ("binary", "compact", "json")
 
 

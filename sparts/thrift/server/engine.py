@@ -15,28 +15,25 @@ import logging
 import os
 import socket
 import ssl
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from sparts.thrift.framing import FrameError
 from sparts.thrift.server.calls import Call, Target, count_recent
-from sparts.thrift.server.connection import AGAIN, Connection, Phase
+from sparts.thrift.server.connection import AGAIN, TURNS, Connection, Phase
 from sparts.thrift.server.crew import Crew
 from sparts.thrift.server.dispatch import Dispatcher
 from sparts.thrift.server.gate import Gate
 from sparts.thrift.server.loop import Loop
 from sparts.thrift.server.shortcut import PROOF, SERVED, with_threads
+from sparts.thrift.server.workload import Work, Workload
 
 __all__ = ["Engine"]
 
 #: A name of this module is found faster, in what is done for every call.
 _IDLE: Final = Phase.IDLE
 _READING: Final = Phase.READING
-#: Calls that one connection gets done in one go; a few bytes of zlib may hold many thousands.
-_TURNS: Final = 1000
 #: Seconds that a quick call takes at most.
 _QUICK: Final = 0.0001
 #: Seconds that the leader keeps a single CPU from workers that compute.
@@ -74,15 +71,11 @@ class Engine:
         #: Methods of which calls are to be counted.
         self._timed: list[Target] = []
         self._shortcut = with_threads(dispatcher, self._crew, self.gate, threads > 0, self._timed)
-        self._lock = threading.Lock()
-        #: Calls that wait for a worker.
-        self._waiting: deque[tuple[Connection, Call]] = deque()
-        #: Calls that have a worker, or are spawned.
-        self._working = 0
+        self._workload = Workload(self._crew, self._loop, self._limits.queue_timeout, self._refuse)
         #: Answers to spawned calls, for the leader to send.
         self._done: deque[tuple[Connection, Call, bytes]] = deque()
         self._yielded = 0.0
-        self._one_cpu = bool(threads) and len(os.sched_getaffinity(0)) == 1
+        self._one_cpu = bool(threads) and _has_one_cpu()
 
     def open(self, sockets: Iterable[socket.socket]) -> None:
         """Serve clients of *sockets*, which listen and are non-blocking; before ``run``."""
@@ -107,13 +100,13 @@ class Engine:
     @property
     def load(self) -> int:
         """Calls that wait for a worker, have one or are spawned."""
-        return len(self._waiting) + self._working
+        return self._workload.load
 
     # -- the threads ------------------------------------------------------------------------------
     def run(self) -> None:
         """Be one of the threads; returns when the engine has ended."""
         try:
-            while self._crew.stand_by() and self._lead():
+            while self._crew.stand_by(self._workload.stands_by) and self._lead():
                 pass
         except BaseException:
             # Nobody ends what this thread had in hand; whoever leads, if anyone still does, is not
@@ -132,13 +125,13 @@ class Engine:
         target = connection.target
         if target is not None:
             target.blocks, target.streak = True, 0
-            self._loop_lets_go(connection, target)
+            self._let_go(connection, target)
+            self._workload.begin()
 
-    def _loop_lets_go(self, connection: Connection, target: Target) -> None:
+    def _let_go(self, connection: Connection, target: Target) -> None:
+        """The loop has nothing to do with *connection*, while a call of it is under way."""
         self.gate.drop(connection)
         target.counters.pending.add(connection)
-        with self._lock:
-            self._working += 1
 
     def _lead(self) -> bool:
         """Run the loop; True when it was passed on or taken, False at the end of all."""
@@ -146,6 +139,8 @@ class Engine:
         connections, ready, done = gate.connections, self._ready, self._done
         timed = self._timed
         while not gate.ended:
+            if timed:  # also by a leader before this one
+                count_recent(timed)
             events = loop.wait()
             crew.attend()
             for fd, _ in events:
@@ -154,15 +149,17 @@ class Engine:
                     loop.special(fd)
                 elif not self._serve(connection):
                     return True
-            if timed:
-                count_recent(timed)
             loop.run_due()
             while done:
                 self._answer_spawned(*done.popleft())
             while ready:
                 if not self._advance(ready.pop(), True):
                     return True
-            if self._one_cpu and self._working and loop.now - self._yielded > _SHARE:
+            work = self._workload.employ()
+            if work is not None:
+                self._work(*work)
+                return True
+            if self._one_cpu and self._workload.busy and loop.now - self._yielded > _SHARE:
                 self._yielded = loop.now
                 time.sleep(0)  # gives the CPU to a worker, and waits for nothing
         self._crew.dismiss()
@@ -175,18 +172,18 @@ class Engine:
         phase = connection.phase
         if phase is _IDLE or phase is _READING:
             return self._read(connection)
-        if phase is Phase.NEW:
-            leads = self._read(connection)
-            if leads:
-                connection.recognise()
-            return leads
         if phase is Phase.WRITING:
             return not self.gate.flush(connection) or self._advance(connection, True)
-        if phase is Phase.HANDSHAKE:
-            return not self.gate.shake_hands(connection) or self._read(connection)
         if phase is Phase.LEAVING:
             self.gate.leave(connection)
-        return True
+        if phase > Phase.WRITING:
+            return True
+        if phase is Phase.HANDSHAKE and not self.gate.shake_hands(connection):
+            return True
+        leads = self._read(connection)
+        if leads:
+            connection.recognise()
+        return leads
 
     def _read(self, connection: Connection) -> bool:
         while True:
@@ -211,10 +208,7 @@ class Engine:
                     self._crew.deposed()
                     self._work_off(connection, rest)
                     return False
-            try:
-                connection.framing.feed(data)
-            except FrameError as error:
-                self.gate.give_up(connection, error)
+            self.gate.feed(connection, data)
             if not self._advance(connection, True):
                 return False
             if not connection.is_tls or not connection.more_is_there() or not connection.mask:
@@ -224,7 +218,7 @@ class Engine:
         """Serve the messages that are there; False if this thread was leading and no longer is."""
         gate, crew, run = self.gate, self._crew, self._dispatcher.run
         careful = leading and self.threads > 0
-        turns = _TURNS
+        turns = TURNS
         while (call := gate.next_call(connection)) is not None:
             target = call.target
             if target.is_spawned:
@@ -264,18 +258,11 @@ class Engine:
         if self.load >= self._limits.max_calls:
             self._refuse(connection, call, f"{self.load} calls wait or are under way")
             return True
-        self._loop_lets_go(connection, call.target)
-        with self._lock:
-            heir = self._crew.pass_on()
-            if not heir:
-                self._working -= 1
-                self._waiting.append((connection, call))
-        if heir:
-            self._work(connection, call)
-            return False
-        if len(self._waiting) == 1:
-            self._loop.call_later(self._limits.queue_timeout, self._refuse_late)
-        return True
+        self._let_go(connection, call.target)
+        if not self._workload.take_on((connection, call)):
+            return True
+        self._work(connection, call)
+        return False
 
     def _work(self, connection: Connection, call: Call) -> None:
         """Run *call* in this thread, then those that wait for a worker."""
@@ -303,9 +290,7 @@ class Engine:
             target.streak += 1
             target.blocks = target.streak < PROOF
 
-    def _hand_back(
-        self, connection: Connection, target: Target, data: bytes
-    ) -> tuple[Connection, Call] | None:
+    def _hand_back(self, connection: Connection, target: Target, data: bytes) -> Work | None:
         """Send the answer, serve what came behind it, and give the connection to the loop.
 
         :returns: a call that waits for a worker, for this one; None if there is none.
@@ -316,25 +301,7 @@ class Engine:
             self._advance(connection, False)
         else:
             self.gate.settle(connection, self._loop.now)
-        with self._lock:
-            if self._waiting:
-                return self._waiting.popleft()
-            self._working -= 1
-            return None
-
-    def _refuse_late(self) -> None:
-        """Refuse the calls that have waited too long for a worker."""
-        limit = self._limits.queue_timeout
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    return
-                due = self._waiting[0][1].arrived + limit - time.monotonic()
-                if due > 0:
-                    break
-                connection, call = self._waiting.popleft()
-            self._refuse(connection, call, f"no thread was free for {limit:g} s")
-        self._loop.call_later(due, self._refuse_late)
+        return self._workload.next()
 
     def _refuse(self, connection: Connection, call: Call, why: str) -> None:
         self._send_later(connection, call, self._dispatcher.overloaded(call, why))
@@ -358,7 +325,8 @@ class Engine:
         if self.load >= self._limits.max_calls:
             self._refuse(connection, call, f"{self.load} calls wait or are under way")
             return
-        self._loop_lets_go(connection, call.target)
+        self._let_go(connection, call.target)
+        self._workload.begin()
 
         def done(payload: bytes) -> None:
             self._done.append((connection, call, payload))
@@ -367,9 +335,14 @@ class Engine:
         self._spawn(call, done)
 
     def _answer_spawned(self, connection: Connection, call: Call, payload: bytes) -> None:
-        with self._lock:
-            self._working -= 1
+        self._workload.end()
         self._send_later(connection, call, payload)
+
+
+def _has_one_cpu() -> bool:
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
+        return len(os.sched_getaffinity(0)) == 1
+    return os.cpu_count() == 1
 
 
 def _nothing() -> None:

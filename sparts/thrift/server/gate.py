@@ -4,7 +4,6 @@ Methods are for the thread that has the connection in hand; those that say so, f
 """
 
 import logging
-import math
 import socket
 import ssl
 import threading
@@ -20,15 +19,10 @@ from sparts.thrift.server.codec import BadMessage, Unanswerable, refusal
 from sparts.thrift.server.connection import AGAIN, READ_MORE, READ_SIZE, Connection, Phase
 from sparts.thrift.server.dispatch import Dispatcher
 from sparts.thrift.server.loop import READ, WRITE
+from sparts.thrift.server.patience import Patience
 
 __all__ = ["Gate"]
 
-#: Seconds that an idle connection has, at a stop, for a call that is on its way already.
-_GRACE: Final = 0.1
-#: Seconds that a client has to close once it was told that nothing more comes.
-_PARTING: Final = 1.0
-#: Seconds between two looks at the time limits, at least.
-_COARSE: Final = 0.05
 #: A name of this module is found faster, in what is done for every call.
 _IDLE: Final = Phase.IDLE
 _AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -70,12 +64,7 @@ class Gate(HasCounters):
         #: Whether all is over.
         self.ended = False
         self.draining = False
-        self._times = dict.fromkeys(Phase, math.inf)
-        self._times[Phase.HANDSHAKE] = self._times[Phase.READING] = limits.read_timeout or math.inf
-        self._times[Phase.IDLE] = self._times[Phase.NEW] = limits.idle_timeout or math.inf
-        self._times[Phase.WRITING] = limits.write_timeout or math.inf
-        self._times[Phase.LEAVING] = _PARTING
-        self._check_at = math.inf
+        self._patience = Patience(limits, loop, self.connections.values, self._time_is_up)
         self._held = 0
         self._holding = threading.Lock()
         self._listener = Listener(self._let_in, self._has_room, logger)
@@ -103,7 +92,7 @@ class Gate(HasCounters):
         self.connections[connection.fd] = connection
         self.accepted.increment()
         self._poll(connection, READ)
-        self._watch_time(connection)
+        self._patience.watch(connection)
 
     def shake_hands(self, connection: Connection) -> bool:
         """Go on with TLS; whether it is done."""
@@ -122,7 +111,18 @@ class Gate(HasCounters):
         self._poll(connection, READ)
         return True
 
+    def has(self, connection: Connection) -> bool:
+        """Whether *connection* is open; its descriptor may be another's by now."""
+        return self.connections.get(connection.fd) is connection
+
     # -- calls and answers ------------------------------------------------------------------------
+    def feed(self, connection: Connection, data: bytes) -> None:
+        """Take in what came."""
+        try:
+            connection.framing.feed(data)
+        except FrameError as error:
+            self.give_up(connection, error)
+
     def next_call(self, connection: Connection) -> Call | None:
         """The next whole call that came in, be it one to refuse; None when there is none."""
         if connection.parting:
@@ -220,7 +220,7 @@ class Gate(HasCounters):
                 connection.phase = Phase.READING
                 connection.since = now
                 connection.recognise()
-                self._watch_time(connection)
+                self._patience.watch(connection)
             elif self.draining:
                 self._last_look(connection, True)
                 return
@@ -230,7 +230,7 @@ class Gate(HasCounters):
         mask = WRITE if connection.phase is Phase.WRITING else READ
         if connection.mask != mask:
             self._poll(connection, mask)
-            self._watch_time(connection)
+            self._patience.watch(connection)
 
     def _hold(self, connection: Connection, buffered: int) -> None:
         """Account for the bytes of messages that are not all there; part if they are too many."""
@@ -255,33 +255,12 @@ class Gate(HasCounters):
 
     def keep_busy(self, connection: Connection) -> None:
         """Go on reading while calls are under way; no time limit holds meanwhile."""
-        if connection.phase < Phase.LEAVING and connection.fd in self.connections:
+        if connection.phase < Phase.LEAVING and self.has(connection):
             connection.phase = Phase.BUSY
             if connection.mask != READ:
                 self._poll(connection, READ)
 
     # -- time limits, in the leader's thread ------------------------------------------------------
-    def _watch_time(self, connection: Connection) -> None:
-        due = connection.since + self._times[connection.phase]
-        if due < self._check_at:
-            self._check_at = due
-            self._loop.post(self._arm)
-
-    def _arm(self) -> None:
-        self._loop.call_later(max(_COARSE, self._check_at - self._loop.now), self._check_times)
-
-    def _check_times(self) -> None:
-        self._check_at = math.inf
-        now = self._loop.now
-        for connection in tuple(self.connections.values()):
-            due = connection.since + self._times[connection.phase]
-            if due <= now:
-                self._time_is_up(connection)
-            elif due < self._check_at:
-                self._check_at = due
-        if self._check_at < math.inf:
-            self._arm()
-
     def _time_is_up(self, connection: Connection) -> None:
         if connection.phase in (Phase.NEW, Phase.IDLE) and self.draining:
             self._last_look(connection, False)
@@ -301,9 +280,9 @@ class Gate(HasCounters):
         except OSError:
             data = b""
         if data:
-            connection.framing.feed(data)
             self.drop(connection)
             connection.phase = Phase.IDLE
+            self.feed(connection, data)
             self._go_on(connection)
         elif data is None and just_answered:
             self.part(connection)
@@ -319,7 +298,7 @@ class Gate(HasCounters):
         connection.phase, connection.since = Phase.LEAVING, self._loop.now
         connection.say_goodbye()
         self._poll(connection, READ)
-        self._watch_time(connection)
+        self._patience.watch(connection)
 
     def leave(self, connection: Connection) -> None:
         """Throw away what a client sends that was told to close; close when it has."""
@@ -332,8 +311,9 @@ class Gate(HasCounters):
 
     def close(self, connection: Connection) -> None:
         """Close it, now."""
-        if self.connections.pop(connection.fd, None) is None:
+        if not self.has(connection):
             return
+        del self.connections[connection.fd]
         connection.phase = Phase.BUSY
         if connection.mask:
             self._poll(connection, 0)
@@ -357,9 +337,8 @@ class Gate(HasCounters):
             return
         self._listener.finish(self._check_drained)
         self.draining = True
-        self._times[Phase.NEW] = self._times[Phase.IDLE] = _GRACE
         self._loop.call_later(timeout, lambda: self._cut_rest(timeout))
-        self._check_times()
+        self._patience.end_soon()
         self._check_drained()
 
     def _check_drained(self) -> None:
