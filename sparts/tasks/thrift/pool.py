@@ -7,6 +7,7 @@ from sparts.counters import CallbackCounter
 from sparts.net.options import positive
 from sparts.options import option
 from sparts.thrift.limits import Limits
+from sparts.thrift.server.options import MessageOptions
 from sparts.thrift.server.pool import CallPool
 from sparts.vtask import VTask
 
@@ -15,7 +16,7 @@ __all__ = ["ThriftPoolTask", "default_pool"]
 _THREADS = 10
 
 
-class ThriftPoolTask(VTask):
+class ThriftPoolTask(MessageOptions, VTask):
     """The threads in which plain Thrift methods run that are called over HTTP, and their limits.
 
     List it in the ``DEPS`` of the HTTP task, and these are options; else their defaults hold.
@@ -41,25 +42,6 @@ class ThriftPoolTask(VTask):
         default=Limits.queue_timeout,
         metavar="SECONDS",
         help="a call that waits longer for a thread gets the status 503 (default: %(default)s)",
-    )
-    max_frame_size: int = option(
-        type=positive,
-        default=Limits.max_frame_size,
-        metavar="BYTES",
-        help="refuse a longer message, also one that the HTTP server's --*-max-body-size allows "
-        "(default: %(default)s)",
-    )
-    max_container_size: int = option(
-        type=positive,
-        default=Limits.max_container_size,
-        metavar="N",
-        help="refuse a list, set or map of more elements (default: %(default)s)",
-    )
-    max_depth: int = option(
-        type=positive,
-        default=Limits.max_depth,
-        metavar="N",
-        help="refuse what is nested deeper, 1 to 64 (default: %(default)s)",
     )
     #: From ``initTask`` on.
     pool: CallPool

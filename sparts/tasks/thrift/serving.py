@@ -7,20 +7,17 @@ import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
 from sparts.errors import TaskError
+from sparts.tasks.asyncio import AsyncioLoopTask, call_soon
 from sparts.thrift.server import interval
+from sparts.thrift.server.aio import AsyncioEngine
 from sparts.thrift.server.calls import Call
 from sparts.thrift.server.dispatch import Dispatcher
 from sparts.thrift.server.engine import Engine
 from sparts.thrift.server.gate import Gate
 from sparts.vtask import VTask
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from sparts.tasks.asyncio import AsyncioLoopTask
 
 __all__ = ["Serving", "front_of"]
 
@@ -28,25 +25,48 @@ __all__ = ["Serving", "front_of"]
 _BESIDE: Final = 4
 
 
-class Serving(Protocol):
-    """One server, as its task sees it."""
+class Serving:
+    """One server, as its task sees it; its subclasses say by what it is driven."""
 
     #: Whether it needs no threads of the task's.
     is_loopless: bool
     #: How many threads of the task's are to call ``run``.
     workers: int
 
+    def __init__(self, engine: Engine | AsyncioEngine) -> None:
+        self._served_by = engine
+        #: Whether it serves, or still drains.
+        self.running = False
+
     @property
-    def gate(self) -> Gate: ...
+    def gate(self) -> Gate:
+        """Its connections."""
+        return self._served_by.gate
+
     @property
-    def load(self) -> int: ...
-    @property
-    def running(self) -> bool: ...
-    def open(self, sockets: Iterable[socket.socket]) -> None: ...
-    def run(self) -> None: ...
-    def drain(self, timeout: float) -> None: ...
-    def join(self) -> None: ...
-    def discard(self) -> None: ...
+    def load(self) -> int:
+        """Calls under way or waiting."""
+        return self._served_by.load
+
+    def open(self, sockets: Iterable[socket.socket]) -> None:
+        """Serve clients of *sockets*, which listen."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """What the task's threads run, if it needs any."""
+        raise NotImplementedError
+
+    def drain(self, timeout: float) -> None:
+        """Begin to end, within *timeout* seconds."""
+        raise NotImplementedError
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Let go of what never began."""
+        self._served_by.discard()
 
 
 def front_of(
@@ -60,8 +80,6 @@ def front_of(
     methods = dispatcher.targets.values()
     loop_task = None
     if any(each.is_async for each in methods):
-        from sparts.tasks.asyncio import AsyncioLoopTask
-
         loop_task = task.service.getTask(AsyncioLoopTask)
         if loop_task is None:
             names = ", ".join(each.name for each in methods if each.is_async)
@@ -75,25 +93,17 @@ def front_of(
     return _Threads(Engine(dispatcher, task.logger, threads, tls, spawn), spawn)
 
 
-class _Threads:
+class _Threads(Serving):
     """The engine with threads of its own."""
 
     is_loopless = False
 
     def __init__(self, engine: Engine, spawn: "_Spawn") -> None:
+        super().__init__(engine)
         self._engine = engine
         self._spawn = spawn
         self.workers = engine.threads + 1
-        self.running = False
         self._short = False
-
-    @property
-    def gate(self) -> Gate:
-        return self._engine.gate
-
-    @property
-    def load(self) -> int:
-        return self._engine.load
 
     def open(self, sockets: Iterable[socket.socket]) -> None:
         self.running = True
@@ -117,17 +127,13 @@ class _Threads:
             self._short = False
             interval.release()
 
-    def discard(self) -> None:
-        """Nothing of it began."""
-        self._engine.discard()
-
 
 class _Spawn:
     """Runs calls for an engine whose threads are not to: on the loop those of ``async def``
     handlers, in a few threads more those of methods that need one."""
 
     def __init__(
-        self, task: VTask, dispatcher: Dispatcher, loop_task: "AsyncioLoopTask | None"
+        self, task: VTask, dispatcher: Dispatcher, loop_task: AsyncioLoopTask | None
     ) -> None:
         self._task = task
         self._dispatcher = dispatcher
@@ -155,7 +161,7 @@ class _Spawn:
         self._pool.shutdown()
 
 
-class _OnLoop:
+class _OnLoop(Serving):
     """The engine on the service's loop."""
 
     is_loopless = True
@@ -165,24 +171,13 @@ class _OnLoop:
         self,
         dispatcher: Dispatcher,
         logger: logging.Logger,
-        loop_task: "AsyncioLoopTask",
+        loop_task: AsyncioLoopTask,
         tls: ssl.SSLContext | None,
     ) -> None:
-        from sparts.thrift.server.aio import AsyncioEngine
-
         self._ended = threading.Event()
-        self._loop: asyncio.AbstractEventLoop = loop_task.loop
         self._loop_task = loop_task
-        self._engine = AsyncioEngine(dispatcher, logger, self._loop, tls, self._ended.set)
-        self.running = False
-
-    @property
-    def gate(self) -> Gate:
-        return self._engine.gate
-
-    @property
-    def load(self) -> int:
-        return self._engine.load
+        self._engine = AsyncioEngine(dispatcher, logger, loop_task.loop, tls, self._ended.set)
+        super().__init__(self._engine)
 
     def open(self, sockets: Iterable[socket.socket]) -> None:
         self.running = True
@@ -191,9 +186,7 @@ class _OnLoop:
         self._soon(lambda: self._engine.open(sockets))
 
     def _soon(self, callback: Callable[[], object]) -> None:
-        from sparts.tasks.asyncio import call_soon
-
-        call_soon(self._loop, callback)
+        call_soon(self._loop_task.loop, callback)
 
     def run(self) -> None:
         """Nothing to do; the loop runs it."""
@@ -205,7 +198,3 @@ class _OnLoop:
         """Wait until it has drained."""
         self._ended.wait()
         self.running = False
-
-    def discard(self) -> None:
-        """Nothing of it began."""
-        self._engine.discard()

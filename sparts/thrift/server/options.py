@@ -4,10 +4,10 @@ import argparse
 
 from sparts.cli import seconds
 from sparts.net.options import ListenOptions, positive
-from sparts.options import option
+from sparts.options import HasOptions, option
 from sparts.thrift.limits import Limits
 
-__all__ = ["ThriftOptions"]
+__all__ = ["MessageOptions", "ThriftOptions"]
 
 
 def _threads(text: str) -> int:
@@ -23,20 +23,9 @@ def _depth(text: str) -> int:
     return value
 
 
-class ThriftOptions(ListenOptions):
-    """Where to listen, and what a client may take; declared on a class, as its base."""
+class MessageOptions(HasOptions):
+    """How large and how deep a message may be, whatever brings it."""
 
-    thread_limit: int = option(
-        name="threads",
-        type=_threads,
-        default=10,
-        metavar="N",
-        help="plain methods that may block at the same time; 0 runs all in the one thread that "
-        "waits for clients (default: %(default)s)",
-    )
-    client_ca: str | None = option(
-        metavar="PEM", help="with TLS: ask clients for a certificate that one in this file signed"
-    )
     max_frame_size: int = option(
         type=positive,
         default=Limits.max_frame_size,
@@ -54,6 +43,22 @@ class ThriftOptions(ListenOptions):
         default=Limits.max_depth,
         metavar="N",
         help="refuse what is nested deeper, 1 to 64 (default: %(default)s)",
+    )
+
+
+class ThriftOptions(ListenOptions, MessageOptions):
+    """Where to listen, and what a client may take; declared on a class, as its base."""
+
+    thread_limit: int = option(
+        name="threads",
+        type=_threads,
+        default=10,
+        metavar="N",
+        help="plain methods that may block at the same time; 0 runs all in the one thread that "
+        "waits for clients (default: %(default)s)",
+    )
+    client_ca: str | None = option(
+        metavar="PEM", help="with TLS: ask clients for a certificate that one in this file signed"
     )
     max_connections: int = option(
         type=positive,
